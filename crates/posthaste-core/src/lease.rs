@@ -1,0 +1,60 @@
+//! Who may act, until when, and with which token.
+//!
+//! Leases live in the database and run on its clock. The token grows with every change of holder,
+//! and every settlement carries it: a relay that was paused beyond its lease and goes on can
+//! change nothing.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::StoreError;
+
+/// A lease that was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// What it is on, for example `relay/default/0` (destination and lane).
+    pub name: String,
+    /// Who holds it: unique to a process and its start.
+    pub owner: String,
+    /// Fencing token: higher than that of every earlier holder.
+    pub token: u64,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is yours for the time asked for.
+    Granted(Lease),
+    /// It is someone else's.
+    Held {
+        /// Whose.
+        by: String,
+        /// How long it still runs if it is not renewed.
+        remaining: Duration,
+    },
+}
+
+/// Leases of one database.
+///
+/// Laws (suite `leases`):
+/// 1. At most one holder at a time, by the database's clock.
+/// 2. Tokens never fall and grow with every change of holder; claiming one's own lease again
+///    keeps holding it.
+/// 3. A lease that has run out, or was released, can be claimed at once.
+/// 4. Renewal and release with an old token change nothing.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Claims `name` for `owner` and `ttl`.
+    async fn acquire(&self, name: &str, owner: &str, ttl: Duration) -> Result<Claim, StoreError>;
+
+    /// Extends a lease to `ttl` from now. A lease that ran out but was claimed by nobody else can
+    /// still be renewed.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if someone else has it.
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<(), StoreError>;
+
+    /// Gives a lease back, so that the next holder need not wait. Doing it twice is no error.
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+}
