@@ -87,10 +87,10 @@ impl Frontier {
         let taken = within(&rows, limit.bytes);
         rows.truncate(taken);
 
-        // The late rows are known to be at an end if the statement went on to new ones, or if it
-        // stopped by itself.
-        let late_finished = taken >= late && (found > late || found < most);
+        // The late rows are known to be at an end if the statement went on to new ones, if it
+        // stopped by itself, or if they reach up to the frontier.
         let last = rows.last().map_or(0, |row| row.seq);
+        let late_finished = taken >= late && (found > late || found < most || last >= self.through);
         let snapshot = self.catching_up().map_or(snapshot, CatchUp::snapshot).clone();
         let next = if late_finished {
             Self { through: last.max(self.through), seen: snapshot, catching_up: None }

@@ -93,7 +93,7 @@ fn a_checkpoint_that_is_not_one_says_what_to_do() {
         "v1;4;1:1:;3",
         ";",
         "v1;4;1:1:;0;1:2:",
-        "v1;4;1:1:;5;1:2:",
+        "v1;4;1:1:;4;1:2:",
         "v1;4;1:1:;3;1:2:;",
         "v1;4;1:1:;3;1:2:;9",
     ] {
@@ -131,6 +131,15 @@ fn late_rows_that_a_limit_cut_are_finished_against_their_snapshot() {
     let rest = rest.expect("rows as planned");
     assert_eq!(rest.next.checkpoint().as_str(), "v1;10;6:12:6");
     assert!(rest.more, "new rows have not been looked for");
+}
+
+#[test]
+fn late_rows_up_to_the_frontier_are_not_a_cut() {
+    let before = frontier("v1;4;5:8:5,6");
+    let step = before.advance(&snapshot("6:12:6"), rows(&[(3, 5), (4, 5)]), limit(2));
+    let step = step.expect("rows as planned");
+    assert_eq!(step.next.checkpoint().as_str(), "v1;4;6:12:6");
+    assert!(step.more);
 }
 
 #[test]

@@ -79,8 +79,8 @@ pub(super) fn parse(checkpoint: &Checkpoint) -> Result<Frontier, BadCheckpoint> 
         _ => return Err(bad("expected one, two or four parts behind the version")),
     };
     match &frontier.catching_up {
-        Some(late) if late.through == 0 || late.through > frontier.through => {
-            Err(bad("late rows are above 0 and not above the frontier"))
+        Some(late) if late.through == 0 || late.through >= frontier.through => {
+            Err(bad("late rows are above 0 and below the frontier"))
         }
         _ => Ok(frontier),
     }

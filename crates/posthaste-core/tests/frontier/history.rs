@@ -53,8 +53,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Histories of concurrent writers. Each has its own number of writers' sessions that never rest,
-/// so that some transactions run from one end of it to the other.
+/// Histories of concurrent writers; now and then a transaction runs from one end to the other.
 pub(crate) fn histories(cache: u64) -> impl Strategy<Value = History> {
     vec(event(), 1..160).prop_map(move |events| History { cache, one_writer: false, events })
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use posthaste_core::frontier::{Frontier, Row};
 use posthaste_core::outbox::ReadLimit;
 
-use crate::model::{Act, Database};
+use crate::model::{Act, Database, Stored};
 
 /// What one reading gave.
 pub(crate) struct Reading<S> {
@@ -47,6 +47,12 @@ pub(crate) trait Rule {
     }
 }
 
+/// Rows of different sizes, so that now and then the bytes cut a reading and not the count.
+fn size(row: &Stored) -> Row<()> {
+    let bytes = usize::try_from(row.seq % 4).expect("a small number");
+    Row { seq: row.seq, xid: row.xid, bytes, body: () }
+}
+
 /// The rule of the core.
 pub(crate) struct Exact;
 
@@ -67,8 +73,8 @@ impl Rule for Exact {
         let plan = from.plan();
         let visible = database.table().values();
         let wanted = visible.filter(|row| plan.wants(row.seq, row.xid)).take(limit);
-        let rows = wanted.map(|row| Row { seq: row.seq, xid: row.xid, bytes: 1, body: () });
-        let limit = ReadLimit { messages: limit, bytes: usize::MAX };
+        let rows = wanted.map(size);
+        let limit = ReadLimit { messages: limit, bytes: 2 * limit };
         let step = from.advance(&snapshot, rows.collect(), limit).expect("read as planned");
         Reading {
             rows: step.rows.iter().map(|row| row.seq).collect(),
