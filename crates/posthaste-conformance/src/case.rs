@@ -1,0 +1,59 @@
+//! What a backend hands to a law: a fresh store, seen through two handles.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use posthaste_core::inbox::{Inbox, InboxUpkeep};
+use posthaste_core::transaction::OutboxWriter;
+use posthaste_core::{Broker, Database};
+
+/// All seams of one database.
+pub trait Store: Database + OutboxWriter + Inbox + InboxUpkeep {}
+
+impl<D: Database + OutboxWriter + Inbox + InboxUpkeep> Store for D {}
+
+/// A fresh database for one law.
+pub struct DatabaseCase<D> {
+    /// One handle to it.
+    pub database: D,
+    /// Another handle to the same database, as another process would have it.
+    pub second: D,
+    kept: Vec<Box<dyn Any + Send>>,
+}
+
+impl<D> DatabaseCase<D> {
+    /// A case of two handles to one database.
+    pub fn new(database: D, second: D) -> Self {
+        Self { database, second, kept: Vec::new() }
+    }
+
+    /// Keeps something alive as long as the case is: a temporary folder, for example.
+    #[must_use]
+    pub fn keep(mut self, thing: impl Any + Send) -> Self {
+        self.kept.push(Box::new(thing));
+        self
+    }
+}
+
+/// A fresh broker for one law.
+pub struct BrokerCase {
+    /// One handle to it.
+    pub broker: Arc<dyn Broker>,
+    /// Another handle to the same broker, as another process would have it.
+    pub second: Arc<dyn Broker>,
+    kept: Vec<Box<dyn Any + Send>>,
+}
+
+impl BrokerCase {
+    /// A case of two handles to one broker.
+    pub fn new(broker: Arc<dyn Broker>, second: Arc<dyn Broker>) -> Self {
+        Self { broker, second, kept: Vec::new() }
+    }
+
+    /// Keeps something alive as long as the case is: a temporary folder, for example.
+    #[must_use]
+    pub fn keep(mut self, thing: impl Any + Send) -> Self {
+        self.kept.push(Box::new(thing));
+        self
+    }
+}

@@ -1,0 +1,41 @@
+//! The lists of laws: one macro for each seam, which makes a test of every law in its module.
+
+/// Makes one test of each law in a module that is named after the seam.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! laws {
+    ($seam:ident, $make:ident ( $($argument:tt)* ), [$($law:ident),* $(,)?]) => {
+        mod $seam {
+            $(
+                #[test]
+                fn $law() {
+                    $crate::run(stringify!($law), async {
+                        $crate::$seam::$law(super::$make($($argument)*).await).await;
+                    });
+                }
+            )*
+        }
+    };
+    ($seam:ident, $make:ident, [$($law:ident),* $(,)?]) => {
+        mod $seam {
+            $(
+                #[test]
+                fn $law() {
+                    $crate::run(stringify!($law), $crate::$seam::$law(super::$make));
+                }
+            )*
+        }
+    };
+}
+
+/// Every law of a database that is migrated; `$make` is an async function that gives a
+/// [`DatabaseCase`](crate::DatabaseCase).
+#[macro_export]
+macro_rules! database_suite {
+    ($make:ident) => {
+        $crate::writer_suite!($make);
+        $crate::outbox_suite!($make);
+        $crate::settlement_suite!($make);
+        $crate::leases_suite!($make);
+    };
+}
