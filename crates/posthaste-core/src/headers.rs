@@ -52,8 +52,8 @@ impl Headers {
     /// Refuses what the contract refuses.
     ///
     /// # Errors
-    /// More than 64 headers, more than 32 KiB of them, a name that is not 1 to 64 of `[a-z0-9-]`,
-    /// or a value with a carriage return, a line feed or a NUL.
+    /// More than 64 headers, more than 32 KiB of them, a name that is not 1 to 64 of `[a-z0-9-]`
+    /// or begins with `posthaste-`, or a value with a carriage return, a line feed or a NUL.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.0.len() > limits::HEADERS {
             return Err(Invalid::TooManyHeaders { count: self.0.len() });
@@ -66,6 +66,9 @@ impl Headers {
             if name.is_empty() || name.len() > limits::HEADER_NAME_BYTES || !name.bytes().all(known)
             {
                 return Err(Invalid::HeaderName { name: limits::excerpt(name) });
+            }
+            if name.starts_with(limits::RESERVED_HEADERS) {
+                return Err(Invalid::HeaderReserved { name: name.clone() });
             }
             if value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
                 return Err(Invalid::HeaderValue { name: name.clone() });
@@ -105,6 +108,7 @@ mod tests {
         for value in ["a\rb", "a\nb", "a\0b"] {
             assert!(matches!(one("n", value), Err(Invalid::HeaderValue { .. })));
         }
+        assert!(matches!(one("posthaste-key", "v"), Err(Invalid::HeaderReserved { .. })));
         let many: Headers = (0..65).map(|n| (format!("n{n}"), "v")).collect();
         assert!(matches!(many.check(), Err(Invalid::TooManyHeaders { count: 65 })));
         assert!(matches!(one("n", &"v".repeat(32 * 1024)), Err(Invalid::HeadersTooLarge { .. })));

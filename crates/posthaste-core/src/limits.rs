@@ -13,6 +13,8 @@ pub const HEADERS: usize = 64;
 pub const HEADER_BYTES: usize = 32 * 1024;
 /// Most bytes of a header name.
 pub const HEADER_NAME_BYTES: usize = 64;
+/// Beginning of the header names that brokers' adapters use for themselves.
+pub const RESERVED_HEADERS: &str = "posthaste-";
 /// Most bytes of a content type.
 pub const CONTENT_TYPE_BYTES: usize = 200;
 /// Most bytes of a payload unless an option says otherwise.
@@ -128,7 +130,9 @@ pub enum Invalid {
         count: usize,
     },
     /// More bytes of headers than the contract allows.
-    #[error("headers hold {bytes} bytes; at most 32768 are allowed (put large data in the payload)")]
+    #[error(
+        "headers hold {bytes} bytes; at most 32768 are allowed (put large data in the payload)"
+    )]
     HeadersTooLarge {
         /// How many bytes were given.
         bytes: usize,
@@ -137,6 +141,14 @@ pub enum Invalid {
     #[error("header name '{name}' must be 1 to 64 of the characters a-z 0-9 -")]
     HeaderName {
         /// The beginning of what was given.
+        name: String,
+    },
+    /// A header name that adapters use for themselves.
+    #[error(
+        "header name '{name}' is reserved: names that begin with posthaste- are set by Posthaste"
+    )]
+    HeaderReserved {
+        /// The header's name.
         name: String,
     },
     /// A header value that could break a wire format.

@@ -98,6 +98,9 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(Timestamp::from_micros(-1).as_millis(), -1);
         assert_eq!(Timestamp::from_micros(i64::MAX).plus(Duration::MAX).as_micros(), i64::MAX);
-        assert_eq!(Moment::START.since(Moment::after_start(Duration::from_secs(1))), Duration::ZERO);
+        assert_eq!(
+            Moment::START.since(Moment::after_start(Duration::from_secs(1))),
+            Duration::ZERO
+        );
     }
 }
