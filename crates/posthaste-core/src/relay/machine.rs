@@ -30,6 +30,7 @@ pub struct Relay {
     /// Calls to the broker that are still under way from before the lease was lost.
     strays: usize,
     stopping: Option<Moment>,
+    released: bool,
     finished: bool,
 }
 
@@ -82,6 +83,7 @@ impl Relay {
             next_flight: 0,
             strays: 0,
             stopping: None,
+            released: false,
             finished: false,
         }
     }
@@ -147,7 +149,7 @@ impl Relay {
             }
             Input::Released => {
                 self.calling = false;
-                self.finished = true;
+                self.released = true;
             }
             Input::Loaded(answer) => {
                 self.answered(now, answer.as_ref().err());
@@ -283,6 +285,10 @@ impl Relay {
 
     fn drive(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if self.finished {
+            return;
+        }
+        if self.released {
+            self.finish(out);
             return;
         }
         if let Some(stopped) = self.stopping {

@@ -397,11 +397,12 @@ impl Window {
     }
 }
 
-/// Whether later entries of the key have to wait for this one.
+/// Whether later entries of the key have to step aside until this verdict is settled. A dead
+/// letter does so even where the policy skips it: if the relay died before the settlement, the
+/// next one would send it again, after its followers.
 fn blocks_its_key(verdict: &Verdict) -> bool {
     match verdict {
-        Verdict::Retry { .. } | Verdict::Behind => true,
-        Verdict::Dead { park, .. } => *park,
+        Verdict::Retry { .. } | Verdict::Behind | Verdict::Dead { .. } => true,
         Verdict::Sent | Verdict::Due => false,
     }
 }

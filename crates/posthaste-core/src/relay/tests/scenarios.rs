@@ -1,0 +1,108 @@
+//! Single situations, each with its name.
+
+use std::time::Duration;
+
+use super::model::{Faults, Node, World};
+use crate::relay::{Facts, Input, Relay, Settings};
+
+const FACTS: Facts = Facts { prefix_per_key: false, max_batch: 100 };
+
+fn node() -> Node {
+    Node::new(Relay::new(Settings::default(), FACTS, 5), 1)
+}
+
+fn settle_down(world: &mut World, node: &mut Node, steps: usize) {
+    for _ in 0..steps {
+        node.step(world.now, Input::Tick);
+        if !node.advance(world) {
+            let deadline = node.machine.deadline(world.now);
+            world.now = deadline.unwrap_or(world.now).max(world.now);
+        }
+    }
+}
+
+#[test]
+fn a_message_that_breaks_the_connection_is_found_and_buried_and_no_other_is() {
+    let mut world = World::new(1);
+    for key in [1, 2, 3, 4, 5, 0, 0] {
+        world.state(key, None);
+    }
+    world.poison.insert(4);
+    let mut node = node();
+    settle_down(&mut world, &mut node, 10_000);
+    assert_eq!(world.dead.iter().copied().collect::<Vec<_>>(), [4]);
+    let mut accepted = world.accepted.clone();
+    accepted.sort_unstable();
+    assert_eq!(accepted, [1, 2, 3, 5, 6, 7], "each of the others exactly once");
+}
+
+#[test]
+fn a_broker_that_is_away_counts_no_attempt_and_fills_no_side_table() {
+    let mut world = World::new(2);
+    world.faults = Faults { unavailable: 100, ..Faults::default() };
+    for _ in 0..50 {
+        world.state(1, None);
+    }
+    let mut node = node();
+    settle_down(&mut world, &mut node, 2000);
+    assert!(world.now.elapsed() > Duration::from_mins(5), "it kept trying");
+    assert!(world.accepted.is_empty() && world.held.is_empty() && world.dead.is_empty());
+    world.faults = Faults::default();
+    settle_down(&mut world, &mut node, 1000);
+    assert_eq!(world.accepted, (1..=50).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stop_settles_what_was_sent_and_gives_the_lease_back() {
+    let mut world = World::new(3);
+    for key in 0..40 {
+        world.state(key % 7, None);
+    }
+    let mut first = node();
+    while world.accepted.is_empty() {
+        settle_down(&mut world, &mut first, 1);
+    }
+    first.step(world.now, Input::Stop);
+    settle_down(&mut world, &mut first, 300);
+    assert!(first.finished && world.holder.is_none());
+    let mut second = Node::new(Relay::new(Settings::default(), FACTS, 6), 2);
+    settle_down(&mut world, &mut second, 300);
+    assert_eq!(world.accepted.len(), 40, "a stop causes no second copy");
+}
+
+#[test]
+fn a_stop_while_the_broker_is_away_puts_back_what_was_taken() {
+    let mut world = World::new(4);
+    for _ in 0..30 {
+        world.state(1, None);
+    }
+    world.faults = Faults { unavailable: 100, ..Faults::default() };
+    let mut first = node();
+    settle_down(&mut world, &mut first, 50);
+    first.step(world.now, Input::Stop);
+    settle_down(&mut world, &mut first, 300);
+    assert!(first.finished && world.holder.is_none());
+    world.faults = Faults::default();
+    let mut second = Node::new(Relay::new(Settings::default(), FACTS, 7), 2);
+    settle_down(&mut world, &mut second, 2000);
+    assert_eq!(world.accepted, (1..=30).collect::<Vec<_>>(), "once each, in order");
+}
+
+#[test]
+fn a_relay_that_lost_its_lease_changes_nothing() {
+    let mut world = World::new(5);
+    for _ in 0..10 {
+        world.state(1, None);
+    }
+    let mut zombie = node();
+    while world.accepted.len() < 3 {
+        settle_down(&mut world, &mut zombie, 1);
+    }
+    let before = world.checkpoint;
+    world.token += 1;
+    world.holder = Some((2, world.now.plus(Duration::from_mins(60))));
+    zombie.step(world.now, Input::Tick);
+    while zombie.advance(&mut world) {}
+    assert!(!zombie.machine.is_leading());
+    assert_eq!(world.checkpoint, before);
+}
