@@ -1,1 +1,46 @@
-//! Work in progress.
+//! SQLite for Posthaste: outbox, inbox, leases and dead letters as tables `posthaste_…` in the
+//! application's own file.
+//!
+//! SQLite has one writer at a time, so the order of `seq` is the order of commits and the
+//! checkpoint of a destination is one number: everything up to it has a verdict. The outbox is
+//! insert-only; what cannot be sent at once stands in `posthaste_held`.
+//!
+//! What must hold here:
+//! - Nothing but [`Schema::migrate`](posthaste_core::database::Schema::migrate) creates or changes
+//!   tables, creates the file or changes its journal mode.
+//! - Every write of this crate is one `BEGIN IMMEDIATE` transaction that runs in a task of its
+//!   own: a caller that goes away leaves it wholly done or not done, and no pooled connection
+//!   inside a transaction.
+//! - Whether something is due, expired or old is decided by the clock of the database, never by a
+//!   number that came from elsewhere.
+
+/// Milliseconds since 1970 by the database's clock, as an expression.
+macro_rules! now {
+    () => {
+        "cast((julianday('now') - 2440587.5) * 86400000 + 0.5 as integer)"
+    };
+}
+
+mod act;
+mod dead_letters;
+mod doctor;
+mod error;
+mod inbox;
+mod leases;
+mod monitor;
+mod number;
+mod options;
+mod reader;
+mod row;
+mod schema;
+mod settle;
+mod signal;
+mod store;
+mod transaction;
+mod upkeep;
+mod url;
+mod writer;
+
+pub use options::Options;
+pub use schema::VERSION;
+pub use store::Sqlite;

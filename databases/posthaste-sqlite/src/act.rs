@@ -1,0 +1,201 @@
+//! What operators do with dead letters: on several of them all or nothing, each on record.
+
+use posthaste_core::StoreError;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::settle::normalise;
+use crate::store::Store;
+
+/// A repost, or a discard with its reason.
+pub(crate) struct Act {
+    pub(crate) actor: String,
+    pub(crate) discarded_because: Option<String>,
+}
+
+/// Where a dead letter stands.
+struct Place {
+    number: i64,
+    of_relay: bool,
+    name: String,
+    seq: Option<i64>,
+    now: i64,
+}
+
+/// Parameters: number, actor, action, reason. The body of a discarded letter is kept unless it is
+/// large.
+const AUDIT: &str = concat!(
+    "insert into posthaste_audit (at, actor, action, dead_letter, side, name, seq, id, topic, \
+       kind, key, headers, payload, died_of, reason) \
+     select ",
+    now!(),
+    ", ?2, ?3, number, side, name, seq, id, topic, kind, key, \
+       case when ?3 = 'discard' then headers end, \
+       case when ?3 = 'discard' and octet_length(payload) <= 65536 then payload end, reason, ?4 \
+     from posthaste_dead_letter where number = ?1"
+);
+
+/// Parameters: number, destination, seq, now.
+const RESUME: &str = "insert into posthaste_held (destination, seq, topic, key, state, ready_at) \
+     select ?2, ?3, cast(o.topic as text), o.key, 'retry', ?4 \
+     from posthaste_outbox o where o.seq = ?3 \
+     on conflict (destination, seq) do update set state = 'retry', attempts = 0, \
+       ready_at = excluded.ready_at, detail = null, first_failed_at = null, history = '[]'";
+
+impl Store {
+    /// Carries out an act on every letter, or on none.
+    pub(crate) async fn act(&self, references: &[String], act: &Act) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        for reference in references {
+            let place = self.find(&mut transaction, reference).await?;
+            self.record(&mut transaction, &place, act).await?;
+            match (&act.discarded_because, place.of_relay) {
+                (None, true) => self.resume(&mut transaction, &place).await?,
+                (None, false) => self.hand_back(&mut transaction, &place).await?,
+                (Some(_), true) => self.give_up(&mut transaction, &place).await?,
+                (Some(_), false) => self.close(&mut transaction, &place).await?,
+            }
+        }
+        self.commit(transaction).await
+    }
+
+    async fn find(
+        &self,
+        connection: &mut SqliteConnection,
+        reference: &str,
+    ) -> Result<Place, StoreError> {
+        let number: Option<i64> = reference.parse().ok();
+        let found: Option<(i64, bool, String, Option<i64>, i64)> = sqlx::query_as(concat!(
+            "select number, side = 'relay', name, seq, ",
+            now!(),
+            " from posthaste_dead_letter \
+             where number = ?1 and state = 'dead'"
+        ))
+        .bind(number)
+        .fetch_optional(connection)
+        .await
+        .map_err(self.failed("looking for a dead letter"))?;
+        let (number, of_relay, name, seq, now) = found.ok_or_else(|| {
+            StoreError::rejected(format!("no dead letter {reference}; nothing was changed"))
+        })?;
+        Ok(Place { number, of_relay, name, seq, now })
+    }
+
+    async fn record(
+        &self,
+        connection: &mut SqliteConnection,
+        place: &Place,
+        act: &Act,
+    ) -> Result<(), StoreError> {
+        let action = if act.discarded_because.is_some() { "discard" } else { "repost" };
+        sqlx::query(AUDIT)
+            .bind(place.number)
+            .bind(&act.actor)
+            .bind(action)
+            .bind(&act.discarded_because)
+            .execute(connection)
+            .await
+            .map(|_| ())
+            .map_err(self.failed("recording an act on a dead letter"))
+    }
+
+    /// Relay: sends it again, ahead of those that wait behind it.
+    async fn resume(
+        &self,
+        connection: &mut SqliteConnection,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let held = sqlx::query(RESUME)
+            .bind(place.number)
+            .bind(&place.name)
+            .bind(place.seq)
+            .bind(place.now)
+            .execute(&mut *connection)
+            .await
+            .map_err(self.failed("reposting a dead letter"))?;
+        if held.rows_affected() == 0 {
+            return Err(StoreError::rejected(format!(
+                "the message of dead letter {} was deleted from posthaste_outbox; publish it anew \
+                 and discard the letter; nothing was changed",
+                place.number
+            )));
+        }
+        self.delete(connection, place).await
+    }
+
+    /// Consumer: handles it again, and keeps it until it does.
+    async fn hand_back(
+        &self,
+        connection: &mut SqliteConnection,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        for statement in [
+            "delete from posthaste_inbox where consumer = ?2 \
+             and id = (select id from posthaste_dead_letter where number = ?1)",
+            "delete from posthaste_attempt where consumer = ?2 \
+             and id = (select id from posthaste_dead_letter where number = ?1)",
+            "update posthaste_dead_letter set state = 'reposted' where number = ?1 and name = ?2",
+        ] {
+            self.on_letter(connection, place, statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Relay: what waits behind it goes on.
+    async fn give_up(
+        &self,
+        connection: &mut SqliteConnection,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let failed = self.failed("discarding a dead letter");
+        let line: Option<(String, Option<String>)> = sqlx::query_as(
+            "delete from posthaste_held where destination = ?1 and seq = ?2 and state = 'parked' \
+             returning topic, key",
+        )
+        .bind(&place.name)
+        .bind(place.seq)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(&failed)?;
+        if let Some((topic, Some(key))) = line {
+            normalise(connection, &place.name, &topic, &key, place.now).await.map_err(failed)?;
+        }
+        self.delete(connection, place).await
+    }
+
+    /// Consumer: its id stays in the inbox for the usual time.
+    async fn close(
+        &self,
+        connection: &mut SqliteConnection,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let statement = concat!(
+            "update posthaste_inbox set outcome = 'done', done_at = ",
+            now!(),
+            " \
+             where consumer = ?2 and id = (select id from posthaste_dead_letter where number = ?1)"
+        );
+        self.on_letter(connection, place, statement).await?;
+        self.delete(connection, place).await
+    }
+
+    async fn delete(
+        &self,
+        connection: &mut SqliteConnection,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let statement = "delete from posthaste_dead_letter where number = ?1 and name = ?2";
+        self.on_letter(connection, place, statement).await
+    }
+
+    /// Runs a statement with the parameters number and name.
+    async fn on_letter(
+        &self,
+        connection: &mut SqliteConnection,
+        place: &Place,
+        statement: &'static str,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(statement).bind(place.number).bind(&place.name);
+        let done = query.execute(connection).await;
+        done.map(|_| ()).map_err(self.failed("changing a dead letter"))
+    }
+}

@@ -1,0 +1,368 @@
+//! Carrying out the relay's verdicts: one transaction that holds the lease's token.
+//!
+//! Verdicts of one sort are one statement, whatever their number; they travel as a JSON array.
+//! Of a message that is sent as it is read nothing is written but the checkpoint.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use posthaste_core::lease::Lease;
+use posthaste_core::outbox::{Feed, Settled, Settlement};
+use posthaste_core::{StoreError, Verdict};
+use serde::Serialize;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::number;
+use crate::store::Store;
+use crate::transaction::detached;
+
+/// Most bytes that are kept of what a broker said.
+const DETAIL_BYTES: usize = 4096;
+
+/// Most failures that are kept of one message.
+macro_rules! history_length {
+    () => {
+        "20"
+    };
+}
+
+/// `column` with one failure more, made of `at` (milliseconds), `attempt` and `detail`, without
+/// its oldest when it is full.
+macro_rules! longer_history {
+    ($column:literal, $at:literal, $attempt:literal, $detail:literal) => {
+        concat!(
+            "json_insert(case when json_array_length(",
+            $column,
+            ") >= ",
+            history_length!(),
+            " then json_remove(",
+            $column,
+            ", '$[0]') else ",
+            $column,
+            " end, '$[#]', \
+             json_object('at', ",
+            $at,
+            " * 1000, 'attempt', ",
+            $attempt,
+            ", 'detail', ",
+            $detail,
+            "))"
+        )
+    };
+}
+pub(crate) use {history_length, longer_history};
+
+/// Parameters: destination, array of [`Line`].
+const DUE: &str = "insert into posthaste_held (destination, seq, topic, key, state, ready_at) \
+     select ?1, v.value ->> 'seq', v.value ->> 'topic', v.value ->> 'key', 'due', o.due_at \
+     from json_each(?2) v left join posthaste_outbox o on o.seq = v.value ->> 'seq' where true \
+     on conflict (destination, seq) do update set state = 'due', \
+       ready_at = coalesce(excluded.ready_at, 0)";
+
+/// Parameters: destination, array of [`Line`], now.
+const RETRY: &str = concat!(
+    "insert into posthaste_held (destination, seq, topic, key, state, attempts, ready_at, detail, \
+       first_failed_at, history) \
+     select ?1, value ->> 'seq', value ->> 'topic', value ->> 'key', 'retry', \
+       value ->> 'attempts', ?3 + (value ->> 'delay'), nullif(value ->> 'detail', ''), \
+       case when value ->> 'detail' <> '' then ?3 end, \
+       case when value ->> 'detail' <> '' then json_array(json_object('at', ?3 * 1000, \
+         'attempt', value ->> 'attempts', 'detail', value ->> 'detail')) else '[]' end \
+     from json_each(?2) where true \
+     on conflict (destination, seq) do update set state = 'retry', attempts = excluded.attempts, \
+       ready_at = excluded.ready_at, detail = coalesce(excluded.detail, detail), \
+       first_failed_at = coalesce(first_failed_at, excluded.first_failed_at), \
+       history = case when excluded.detail is null then history else ",
+    longer_history!("history", "?3", "excluded.attempts", "excluded.detail"),
+    " end"
+);
+
+/// Parameters: destination, array of [`Line`].
+const BEHIND: &str = "insert into posthaste_held (destination, seq, topic, key, state) \
+     select ?1, value ->> 'seq', value ->> 'topic', value ->> 'key', 'behind' \
+     from json_each(?2) where true \
+     on conflict (destination, seq) do update set state = 'behind', ready_at = null";
+
+/// Parameters: destination, array of [`Line`], now. A row that somebody has deleted meanwhile
+/// leaves a dead letter all the same.
+const DEAD: &str = concat!(
+    "insert into posthaste_dead_letter (side, name, seq, id, topic, kind, key, headers, \
+       content_type, payload, stated_at, due_at, reason, detail, attempts, first_failed_at, \
+       dead_at, history, parked) \
+     select 'relay', ?1, v.value ->> 'seq', coalesce(o.id, ''), \
+       coalesce(o.topic, v.value ->> 'topic'), coalesce(o.kind, ''), \
+       coalesce(o.key, v.value ->> 'key'), coalesce(o.headers, '{}'), o.content_type, \
+       coalesce(o.payload, x''), o.stated_at, o.due_at, v.value ->> 'reason', \
+       v.value ->> 'detail', v.value ->> 'attempts', coalesce(h.first_failed_at, ?3), ?3, ",
+    longer_history!(
+        "coalesce(h.history, '[]')",
+        "?3",
+        "v.value ->> 'attempts'",
+        "v.value ->> 'detail'"
+    ),
+    ", v.value ->> 'park' \
+     from json_each(?2) v left join posthaste_outbox o on o.seq = v.value ->> 'seq' \
+     left join posthaste_held h on h.destination = ?1 and h.seq = v.value ->> 'seq' \
+     order by v.key"
+);
+
+/// Parameters: destination, array of [`Line`].
+const PARK: &str = "insert into posthaste_held \
+       (destination, seq, topic, key, state, attempts, detail) \
+     select ?1, value ->> 'seq', value ->> 'topic', value ->> 'key', 'parked', \
+       value ->> 'attempts', value ->> 'detail' from json_each(?2) where true \
+     on conflict (destination, seq) do update set state = 'parked', ready_at = null, \
+       attempts = excluded.attempts, detail = excluded.detail";
+
+/// Parameters: destination, array of [`Line`].
+const REMOVE: &str = "delete from posthaste_held where destination = ?1 \
+     and seq in (select value ->> 'seq' from json_each(?2))";
+
+/// Parameters: destination, topic, key, now. Looks at the first of the line only, so that its
+/// cost does not depend on how long the line is.
+const NORMALISE: &str = "with line as materialized (select seq, state from posthaste_held \
+       where destination = ?1 and topic = ?2 and key = ?3 and state <> 'due' \
+       order by seq limit 256) \
+     update posthaste_held set state = 'retry', ready_at = ?4 where destination = ?1 and seq in \
+       (select seq from line where state = 'behind' and seq < coalesce( \
+         (select min(seq) from line where state <> 'behind'), 9223372036854775807))";
+
+/// One verdict as the statements read it.
+#[derive(Default, Serialize)]
+struct Line {
+    seq: i64,
+    topic: String,
+    key: Option<String>,
+    attempts: u32,
+    delay: i64,
+    reason: &'static str,
+    detail: String,
+    park: u8,
+}
+
+/// Verdicts by what is to be done.
+#[derive(Default)]
+struct Plan {
+    remove: Vec<Line>,
+    due: Vec<Line>,
+    retry: Vec<Line>,
+    behind: Vec<Line>,
+    dead: Vec<Line>,
+    keys: BTreeSet<(String, String)>,
+    sent: i64,
+    failed: i64,
+    first: Option<i64>,
+    last: Option<i64>,
+}
+
+impl Plan {
+    fn new(verdicts: &[Settled]) -> Result<Self, StoreError> {
+        let mut plan = Self::default();
+        for settled in verdicts {
+            plan.add(settled)?;
+        }
+        Ok(plan)
+    }
+
+    fn add(&mut self, settled: &Settled) -> Result<(), StoreError> {
+        let seq = number::seq(&settled.position)?;
+        self.first = Some(self.first.map_or(seq, |first| first.min(seq)));
+        self.last = self.last.max(Some(seq));
+        if settled.feed == Feed::New && settled.verdict == Verdict::Sent {
+            self.sent += 1;
+            return Ok(());
+        }
+        let (topic, key) = settled.address.clone().unwrap_or_default();
+        if let Some(key) = &key {
+            self.keys.insert((topic.clone(), key.clone()));
+        }
+        let line = Line { seq, topic, key, ..Line::default() };
+        match &settled.verdict {
+            Verdict::Sent => {
+                self.sent += 1;
+                self.remove.push(line);
+            }
+            Verdict::Due => self.due.push(line),
+            Verdict::Behind => self.behind.push(line),
+            Verdict::Retry { attempts, delay, detail } => {
+                self.failed += i64::from(!detail.is_empty());
+                let (delay, detail) = (number::millis(*delay), kept(detail));
+                self.retry.push(Line { attempts: *attempts, delay, detail, ..line });
+            }
+            Verdict::Dead { attempts, reason, detail, park } => {
+                let park = u8::from(*park && line.key.is_some());
+                let (reason, detail) = (reason.code(), kept(detail));
+                self.dead.push(Line { attempts: *attempts, reason, detail, park, ..line });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of what was said, without characters that JSON functions stop at.
+pub(crate) fn kept(detail: &str) -> String {
+    let mut end = detail.len().min(DETAIL_BYTES);
+    while !detail.is_char_boundary(end) {
+        end -= 1;
+    }
+    detail[..end].replace('\0', " ")
+}
+
+/// Carries out a settlement under a lease.
+pub(crate) async fn settle(
+    store: &Arc<Store>,
+    lease: &Lease,
+    settlement: &Settlement,
+) -> Result<(), StoreError> {
+    let (store, lease, settlement) = (Arc::clone(store), lease.clone(), settlement.clone());
+    let plan = Plan::new(&settlement.verdicts)?;
+    detached(async move {
+        let mut transaction = store.begin().await?;
+        let Some(now) = claim_number(&store, &mut transaction, &lease, settlement.number).await?
+        else {
+            return Ok(());
+        };
+        let done = carry_out(&mut transaction, &plan, &lease, &settlement, now).await;
+        done.map_err(store.failed("settling messages"))?;
+        if plan.keys.is_empty() {
+            store.commit_quietly(transaction).await
+        } else {
+            store.commit(transaction).await
+        }
+    })
+    .await
+}
+
+/// Takes the number of the settlement under the lease and returns the database's time; `None` if
+/// the number was taken before, so that everything is done already.
+async fn claim_number(
+    store: &Store,
+    connection: &mut SqliteConnection,
+    lease: &Lease,
+    settlement: u64,
+) -> Result<Option<i64>, StoreError> {
+    let (token, settlement) = (number::token(lease.token)?, number::token(settlement)?);
+    let failed = store.failed("looking at the lease");
+    let claimed: Option<i64> = sqlx::query_scalar(concat!(
+        "update posthaste_lease set settlement = ?3 \
+         where name = ?1 and token = ?2 and settlement < ?3 returning ",
+        now!()
+    ))
+    .bind(&lease.name)
+    .bind(token)
+    .bind(settlement)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if claimed.is_none() {
+        crate::leases::fence(store, connection, lease).await?;
+    }
+    Ok(claimed)
+}
+
+/// Runs a statement over lines, unless there are none.
+async fn run(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    destination: &str,
+    lines: &[Line],
+    now: Option<i64>,
+) -> Result<(), sqlx::Error> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let json = serde_json::to_string(lines).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let mut query = sqlx::query(statement).bind(destination).bind(json);
+    if let Some(now) = now {
+        query = query.bind(now);
+    }
+    query.execute(connection).await.map(|_| ())
+}
+
+async fn carry_out(
+    connection: &mut SqliteConnection,
+    plan: &Plan,
+    lease: &Lease,
+    settlement: &Settlement,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let to = settlement.destination.as_str();
+    run(connection, REMOVE, to, &plan.remove, None).await?;
+    run(connection, DUE, to, &plan.due, None).await?;
+    run(connection, RETRY, to, &plan.retry, Some(now)).await?;
+    run(connection, BEHIND, to, &plan.behind, None).await?;
+    run(connection, DEAD, to, &plan.dead, Some(now)).await?;
+    run(connection, REMOVE, to, &plan.dead, None).await?;
+    let parked: Vec<&Line> = plan.dead.iter().filter(|line| line.park == 1).collect();
+    if !parked.is_empty() {
+        let json =
+            serde_json::to_string(&parked).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        sqlx::query(PARK).bind(to).bind(json).execute(&mut *connection).await?;
+    }
+    for (topic, key) in &plan.keys {
+        normalise(connection, to, topic, key, now).await?;
+    }
+    if let Some(checkpoint) = &settlement.checkpoint {
+        let position =
+            number::reached(checkpoint).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        move_checkpoint(connection, to, position, now).await?;
+    }
+    log_batch(connection, plan, lease, settlement, now).await
+}
+
+/// Makes the head of a line ready if nothing failed stands before it.
+pub(crate) async fn normalise(
+    connection: &mut SqliteConnection,
+    destination: &str,
+    topic: &str,
+    key: &str,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(NORMALISE).bind(destination).bind(topic).bind(key).bind(now);
+    query.execute(connection).await.map(|_| ())
+}
+
+/// A checkpoint never goes back: what it has passed has a verdict.
+async fn move_checkpoint(
+    connection: &mut SqliteConnection,
+    destination: &str,
+    position: i64,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into posthaste_checkpoint (destination, position, updated_at) values (?1, ?2, ?3) \
+         on conflict (destination) do update set updated_at = excluded.updated_at, \
+           position = max(position, excluded.position)",
+    )
+    .bind(destination)
+    .bind(position)
+    .bind(now)
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+async fn log_batch(
+    connection: &mut SqliteConnection,
+    plan: &Plan,
+    lease: &Lease,
+    settlement: &Settlement,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into posthaste_batch (destination, token, settlement, at, sent, failed, dead, \
+           first_position, last_position) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&settlement.destination)
+    .bind(i64::try_from(lease.token).unwrap_or(i64::MAX))
+    .bind(i64::try_from(settlement.number).unwrap_or(i64::MAX))
+    .bind(now)
+    .bind(plan.sent)
+    .bind(plan.failed)
+    .bind(number::signed(plan.dead.len()))
+    .bind(plan.first)
+    .bind(plan.last)
+    .execute(connection)
+    .await
+    .map(|_| ())
+}

@@ -1,0 +1,72 @@
+//! Transactions that may write, and the rule that no caller can abandon one half way: beginning,
+//! committing and every write of this crate run in tasks of their own.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use posthaste_core::StoreError;
+use posthaste_core::transaction::Transactional;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::Sqlite;
+use crate::store::Store;
+
+/// An open transaction of the driver.
+pub(crate) type Transaction = sqlx::Transaction<'static, sqlx::Sqlite>;
+
+/// Runs `work` to its end, whether or not the caller stays to see it.
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(StoreError::Unavailable {
+            context: "the runtime stopped before the database answered".to_owned(),
+            source: Some(Box::new(error)),
+        }),
+    }
+}
+
+impl Store {
+    /// Begins a transaction that may write, on a schema of our version. To be called in a task of
+    /// its own.
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        let doing = "beginning a transaction";
+        let mut transaction =
+            self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(self.failed(doing))?;
+        self.check_schema(&mut transaction).await?;
+        Ok(transaction)
+    }
+
+    /// Commits and says so to whoever waits in this process. To be called in a task of its own.
+    pub(crate) async fn commit(&self, transaction: Transaction) -> Result<(), StoreError> {
+        self.commit_quietly(transaction).await?;
+        self.changes.wake();
+        Ok(())
+    }
+
+    /// Commits what no reader of the outbox waits for.
+    pub(crate) async fn commit_quietly(&self, transaction: Transaction) -> Result<(), StoreError> {
+        transaction.commit().await.map_err(self.failed("committing a transaction"))
+    }
+}
+
+impl Transactional for Sqlite {
+    type Connection = SqliteConnection;
+    type Transaction = Transaction;
+
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        let store = Arc::clone(&self.store);
+        detached(async move { store.begin().await }).await
+    }
+
+    fn connection(transaction: &mut Transaction) -> &mut SqliteConnection {
+        transaction
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        detached(async move { store.commit(transaction).await }).await
+    }
+}
