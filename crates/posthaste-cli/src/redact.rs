@@ -1,0 +1,149 @@
+//! Keeps secrets out of everything that is printed or logged.
+//!
+//! Two nets. The first knows what a secret looks like: the password of a URL, and parameters of a
+//! query whose names say so. The second knows the secrets themselves, because every URL of the
+//! settings is remembered here; so a driver that prints its password in a form of its own is
+//! caught as well. Both cast too wide rather than too narrow.
+
+use std::borrow::Cow;
+use std::sync::{PoisonError, RwLock};
+
+use secrecy::{ExposeSecret, SecretString};
+
+const MASK: &str = "***";
+
+/// Shorter secrets are left to the first net, because masking every `a` would hide everything.
+const SHORTEST_REMEMBERED: usize = 4;
+
+/// A list for the whole process, because panics and drivers' logs are scrubbed as well.
+static REMEMBERED: RwLock<Vec<SecretString>> = RwLock::new(Vec::new());
+
+/// Remembers the password in `url`, as it is written and as it is meant (percent-decoded).
+pub(crate) fn remember(url: &str) {
+    let Some(password) = password(url) else { return };
+    for form in [password.to_owned(), percent_decoded(password)] {
+        if form.len() >= SHORTEST_REMEMBERED {
+            let mut remembered = REMEMBERED.write().unwrap_or_else(PoisonError::into_inner);
+            if !remembered.iter().any(|known| known.expose_secret() == form) {
+                remembered.push(SecretString::from(form));
+            }
+        }
+    }
+}
+
+/// `text` without the secrets in it.
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed(text);
+    for secret in REMEMBERED.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        if shown.contains(secret.expose_secret()) {
+            shown = Cow::Owned(shown.replace(secret.expose_secret(), MASK));
+        }
+    }
+    if !shown.contains("://") {
+        return shown;
+    }
+    let words: Vec<Cow<'_, str>> =
+        shown.split_inclusive([' ', '\n', '\t', '"', '\'', '`', '<', '>']).map(word).collect();
+    Cow::Owned(words.concat())
+}
+
+/// One word without the password and the secret parameters of the URL in it.
+fn word(word: &str) -> Cow<'_, str> {
+    let masked = match password(word) {
+        Some(password) if !password.is_empty() && password != MASK => {
+            Cow::Owned(word.replacen(&format!(":{password}@"), &format!(":{MASK}@"), 1))
+        }
+        _ => Cow::Borrowed(word),
+    };
+    match without_secret_parameters(&masked) {
+        Some(shown) => Cow::Owned(shown),
+        None => masked,
+    }
+}
+
+/// `None` if there is no secret among the parameters.
+fn without_secret_parameters(url: &str) -> Option<String> {
+    let (before, query) = url.split_once('?').filter(|(before, _)| before.contains("://"))?;
+    let parameters: Vec<Cow<'_, str>> = query.split('&').map(parameter).collect();
+    let any = parameters.iter().any(|parameter| matches!(parameter, Cow::Owned(_)));
+    any.then(|| format!("{before}?{}", parameters.join("&")))
+}
+
+fn parameter(parameter: &str) -> Cow<'_, str> {
+    const TELLING: [&str; 7] = ["password", "passwd", "pwd", "secret", "token", "sig", "key"];
+    match parameter.split_once('=') {
+        Some((name, value)) if !value.is_empty() && value != MASK => {
+            let lower = name.to_ascii_lowercase();
+            if TELLING.iter().any(|word| lower.contains(word)) {
+                return Cow::Owned(format!("{name}={MASK}"));
+            }
+            Cow::Borrowed(parameter)
+        }
+        _ => Cow::Borrowed(parameter),
+    }
+}
+
+/// What stands between the first `:` after `://` and the last `@`. A password that should have
+/// been percent-encoded and was not (`p/w`, `p@w`) is found whole.
+fn password(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (user_and_password, _) = rest.rsplit_once('@')?;
+    let (_, password) = user_and_password.split_once(':')?;
+    Some(password)
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| first == b'%');
+        let code = code.and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_of_urls_are_masked_wherever_they_stand() {
+        for (given, shown) in [
+            ("amqp://u:p@h/v", "amqp://u:***@h/v"),
+            ("cannot open amqp://u:p@h/v: refused", "cannot open amqp://u:***@h/v: refused"),
+            ("two a://u:p@h b://u:q@h", "two a://u:***@h b://u:***@h"),
+            ("x://u:p/w@h", "x://u:***@h"),
+            ("x://u:p@w@h", "x://u:***@h"),
+            ("x://h/p?user=a&password=b&x=1", "x://h/p?user=a&password=***&x=1"),
+            ("x://h?SharedAccessKey=b", "x://h?SharedAccessKey=***"),
+            ("sqlite:///a/b@c.db", "sqlite:///a/b@c.db"),
+            ("x://u@h:80/p", "x://u@h:80/p"),
+            ("nothing here: a@b", "nothing here: a@b"),
+        ] {
+            assert_eq!(text(given), shown);
+        }
+    }
+
+    #[test]
+    fn masking_twice_changes_nothing() {
+        let once = text("x://u:pass@h?token=abc").into_owned();
+        assert_eq!(text(&once), once);
+    }
+
+    #[test]
+    fn a_remembered_password_is_masked_in_any_form() {
+        remember("amqp://user:canary%2F7741@host");
+        assert_eq!(text("login with canary/7741 failed"), "login with *** failed");
+        assert_eq!(text("login with canary%2F7741 failed"), "login with *** failed");
+    }
+}

@@ -1,0 +1,141 @@
+//! Which URL scheme is which backend: the only file of the program that names one.
+//!
+//! Somebody with a backend of their own builds their own binary in one line:
+//! `posthaste_cli::main(Registry::default().broker("acme", acme::open))`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use posthaste_core::dead_letter::DeadLetters;
+use posthaste_core::{Broker, BrokerError, Database, StoreError};
+use secrecy::SecretString;
+
+use crate::failure::Failure;
+use crate::settings::address::Address;
+use crate::settings::validation::Schemes;
+
+/// A future that lives as long as it likes.
+type Opening<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type DatabaseOpener =
+    Arc<dyn Fn(DatabasePlace) -> Opening<Result<Arc<dyn Database>, StoreError>> + Send + Sync>;
+type BrokerOpener =
+    Arc<dyn Fn(BrokerPlace) -> Opening<Result<OpenBroker, BrokerError>> + Send + Sync>;
+
+/// A database to open.
+#[derive(Clone, Debug)]
+pub struct DatabasePlace {
+    /// The URL as it was given. It may hold a password and parameters of the backend's own.
+    pub url: SecretString,
+    /// Most bytes of one payload.
+    pub payload_limit: usize,
+    /// Whether a database that is not there may be made (only `migrate` may).
+    pub create: bool,
+}
+
+/// A broker to open.
+#[derive(Clone, Debug)]
+pub struct BrokerPlace {
+    /// The URL as it was given. It may hold a password and parameters of the backend's own.
+    pub url: SecretString,
+    /// Its name in the settings.
+    pub name: String,
+}
+
+/// A broker that was opened, and its dead letters if it has some that operators can act on.
+#[derive(Clone)]
+pub struct OpenBroker {
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+    /// What it gave up on.
+    pub dead_letters: Option<Arc<dyn DeadLetters>>,
+}
+
+/// Backends by URL scheme.
+#[derive(Clone)]
+pub struct Registry {
+    databases: BTreeMap<String, DatabaseOpener>,
+    brokers: BTreeMap<String, BrokerOpener>,
+}
+
+impl Default for Registry {
+    /// The backends of this repository.
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl Registry {
+    /// No backends at all.
+    pub fn empty() -> Self {
+        Self { databases: BTreeMap::new(), brokers: BTreeMap::new() }
+    }
+
+    /// The same with a database for URLs of this scheme, in place of the one it had.
+    #[must_use]
+    pub fn database<F, O>(mut self, scheme: &str, open: F) -> Self
+    where
+        F: Fn(DatabasePlace) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<Arc<dyn Database>, StoreError>> + Send + 'static,
+    {
+        let open: DatabaseOpener = Arc::new(move |place| Box::pin(open(place)));
+        self.databases.insert(scheme.to_ascii_lowercase(), open);
+        self
+    }
+
+    /// The same with a broker for URLs of this scheme, in place of the one it had.
+    #[must_use]
+    pub fn broker<F, O>(mut self, scheme: &str, open: F) -> Self
+    where
+        F: Fn(BrokerPlace) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<OpenBroker, BrokerError>> + Send + 'static,
+    {
+        let open: BrokerOpener = Arc::new(move |place| Box::pin(open(place)));
+        self.brokers.insert(scheme.to_ascii_lowercase(), open);
+        self
+    }
+
+    /// The schemes that are known.
+    pub(crate) fn schemes(&self) -> Schemes {
+        Schemes {
+            databases: self.databases.keys().cloned().collect(),
+            brokers: self.brokers.keys().cloned().collect(),
+        }
+    }
+
+    pub(crate) async fn open_database(
+        &self,
+        address: &Address,
+        place: DatabasePlace,
+    ) -> Result<Result<Arc<dyn Database>, StoreError>, Failure> {
+        let scheme = address.scheme().unwrap_or_default();
+        match self.databases.get(&scheme) {
+            Some(open) => Ok(open(place).await),
+            None => Err(unknown("database", &scheme, self.databases.keys())),
+        }
+    }
+
+    pub(crate) async fn open_broker(
+        &self,
+        address: &Address,
+        place: BrokerPlace,
+    ) -> Result<Result<OpenBroker, BrokerError>, Failure> {
+        let scheme = address.scheme().unwrap_or_default();
+        match self.brokers.get(&scheme) {
+            Some(open) => Ok(open(place).await),
+            None => Err(unknown("broker", &scheme, self.brokers.keys())),
+        }
+    }
+}
+
+fn unknown<'a>(what: &str, scheme: &str, known: impl Iterator<Item = &'a String>) -> Failure {
+    let known: Vec<String> = known.map(|scheme| format!("{scheme}:")).collect();
+    Failure::usage(format!("unknown {what} scheme '{scheme}:'; known here: {}", known.join(", ")))
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.schemes(), f)
+    }
+}

@@ -1,0 +1,148 @@
+//! What is to be done: settings that have been checked, and the step that opens what they name.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthaste_core::finding::Finding;
+use posthaste_core::judge::OnDead;
+use posthaste_core::{BrokerError, Database, RetryPolicy, StoreError};
+
+use super::LogFormat;
+use super::address::Address;
+use crate::failure::Failure;
+use crate::registry::{BrokerPlace, DatabasePlace, OpenBroker, Registry};
+
+/// Checked settings.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// Where the outbox is, if that was said.
+    pub(crate) database: Option<DatabaseConfiguration>,
+    /// The brokers by name; `[broker]` is `default`.
+    pub(crate) brokers: BTreeMap<String, Address>,
+    /// How to relay.
+    pub(crate) relay: RelayConfiguration,
+    /// Where to serve health and metrics, if that was asked for; always a loopback address.
+    pub(crate) http: Option<SocketAddr>,
+    /// What to log.
+    pub(crate) log: LogConfiguration,
+    /// What is worth knowing and no mistake.
+    pub(crate) notices: Vec<Finding>,
+}
+
+/// Where the outbox is.
+#[derive(Clone, Debug)]
+pub(crate) struct DatabaseConfiguration {
+    /// Its URL.
+    pub(crate) address: Address,
+    /// Most bytes of one payload.
+    pub(crate) payload_limit: usize,
+}
+
+/// How to relay.
+#[derive(Debug)]
+pub(crate) struct RelayConfiguration {
+    /// The name of the broker, which is also the name of the destination in the database.
+    pub(crate) broker: String,
+    /// Most messages in flight.
+    pub(crate) window: usize,
+    /// Most bytes in flight.
+    pub(crate) window_bytes: usize,
+    /// Most messages of one read.
+    pub(crate) batch: usize,
+    /// How long a lease lasts that is not renewed.
+    pub(crate) lease_ttl: Duration,
+    /// The longest time between two looks at the outbox.
+    pub(crate) poll: Duration,
+    /// How long sent messages are kept.
+    pub(crate) keep_sent: Duration,
+    /// Retries of topics that have none of their own.
+    pub(crate) retry: RetryPolicy,
+    /// What is different for some topics.
+    pub(crate) topics: BTreeMap<String, TopicConfiguration>,
+}
+
+/// What is different for one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TopicConfiguration {
+    /// What happens to a key when one of its messages becomes a dead letter.
+    pub(crate) on_dead: OnDead,
+    /// Its retries.
+    pub(crate) retry: RetryPolicy,
+}
+
+/// What to log, and how.
+#[derive(Debug, Default)]
+pub(crate) struct LogConfiguration {
+    /// Text or JSON; `None` if that was not said.
+    pub(crate) format: Option<LogFormat>,
+    /// Levels; `None` if that was not said.
+    pub(crate) level: Option<String>,
+}
+
+impl Configuration {
+    /// Opens the database. Nothing in it is changed unless `create` says that it may be made.
+    ///
+    /// # Errors
+    /// [`Failure`] if none is configured or it cannot be opened.
+    pub(crate) async fn open_database(
+        &self,
+        registry: &Registry,
+        create: bool,
+    ) -> Result<Arc<dyn Database>, Failure> {
+        Ok(self.try_open_database(registry, create).await??)
+    }
+
+    /// As [`Configuration::open_database`], with the database's own error apart, for callers that
+    /// wait for an absent one.
+    ///
+    /// # Errors
+    /// [`Failure`] if none is configured.
+    pub(crate) async fn try_open_database(
+        &self,
+        registry: &Registry,
+        create: bool,
+    ) -> Result<Result<Arc<dyn Database>, StoreError>, Failure> {
+        let Some(database) = &self.database else { return Err(Failure::no_database()) };
+        let place = DatabasePlace {
+            url: database.address.secret(),
+            payload_limit: database.payload_limit,
+            create,
+        };
+        registry.open_database(&database.address, place).await
+    }
+
+    /// Opens the broker that `relay.broker` names.
+    ///
+    /// # Errors
+    /// [`Failure`] if none is configured or it cannot be opened.
+    pub(crate) async fn open_broker(&self, registry: &Registry) -> Result<OpenBroker, Failure> {
+        Ok(self.try_open_broker(registry).await??)
+    }
+
+    /// As [`Configuration::open_broker`], with the broker's own error apart, for callers that wait
+    /// for an absent one.
+    ///
+    /// # Errors
+    /// [`Failure`] if none is configured.
+    pub(crate) async fn try_open_broker(
+        &self,
+        registry: &Registry,
+    ) -> Result<Result<OpenBroker, BrokerError>, Failure> {
+        let name = &self.relay.broker;
+        let Some(address) = self.brokers.get(name) else { return Err(Failure::no_broker()) };
+        let place = BrokerPlace { url: address.secret(), name: name.clone() };
+        registry.open_broker(address, place).await
+    }
+
+    /// Whether there is a broker to open.
+    pub(crate) fn has_broker(&self) -> bool {
+        self.brokers.contains_key(&self.relay.broker)
+    }
+
+    /// The destination whose figures are shown.
+    pub(crate) fn destination(&self) -> &str {
+        &self.relay.broker
+    }
+}
