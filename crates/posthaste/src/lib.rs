@@ -12,6 +12,7 @@ pub mod consumer;
 pub mod draft;
 pub mod error;
 pub mod event;
+pub mod memory;
 pub mod outbox;
 pub mod progress;
 pub mod relay;
