@@ -1,1 +1,63 @@
-fn main() {}
+//! What is done to the tree: `cargo xtask test` and `cargo xtask tidy`. Needs cargo and nothing
+//! else.
+
+mod command;
+mod examples;
+mod suite;
+mod tally;
+mod terminal;
+mod tidy;
+mod workspace;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use crate::suite::Selection;
+use crate::terminal::{complain, say};
+use crate::workspace::Workspace;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const HELP: &str = "\
+Usage: cargo xtask <COMMAND>
+
+  test [--no-skips] [-p PACKAGE]... [NAME]...
+      Builds what the tests need, runs all of them, the examples and the tidy checks, and ends with
+      `N passed, N failed, N skipped`. With --no-skips a skipped test is a failure. With packages
+      or parts of names, only the tests that fit.
+  tidy
+      Checks the rules of the tree that no compiler checks.
+
+Exit status: 0 done, 1 failed, 2 wrong use.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.first().map(String::as_str) {
+        Some("test") => match Selection::parse(&arguments[1..]) {
+            Ok(selection) => workspace::load().and_then(|tree| suite::run(&tree, &selection)),
+            Err(reason) => return wrong_use(&reason),
+        },
+        Some("tidy") if arguments.len() == 1 => workspace::load().and_then(|tree| tidy(&tree)),
+        Some("help" | "--help" | "-h") => say(HELP).map(|()| true).map_err(Into::into),
+        Some(other) => return wrong_use(&format!("there is no command `{other}`")),
+        None => return wrong_use("say what to do"),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&format!("xtask: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong_use(reason: &str) -> ExitCode {
+    complain(&format!("xtask: {reason}\n\n{HELP}"));
+    ExitCode::from(2)
+}
+
+fn tidy(workspace: &Workspace) -> Outcome<bool> {
+    let tally = tidy::run(workspace)?;
+    Ok(tally.failed == 0)
+}
