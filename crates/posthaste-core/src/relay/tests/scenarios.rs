@@ -37,6 +37,23 @@ fn a_message_that_breaks_the_connection_is_found_and_buried_and_no_other_is() {
 }
 
 #[test]
+fn followers_of_a_refused_message_are_not_blamed_for_it() {
+    let mut world = World::new(6);
+    world.prefix_per_key = true;
+    world.faults = Faults { refused: 100, ..Faults::default() };
+    for _ in 0..10 {
+        world.state(1, None);
+    }
+    let facts = Facts { prefix_per_key: true, max_batch: 100 };
+    let mut node = Node::new(Relay::new(Settings::default(), facts, 5), 1);
+    while !world.held.values().any(|held| held.attempts >= 3) {
+        settle_down(&mut world, &mut node, 1);
+    }
+    let counted = world.held.values().filter(|held| held.attempts > 0).count();
+    assert_eq!(counted, 1, "only the head of the key was tried: {:?}", world.held);
+}
+
+#[test]
 fn a_broker_that_is_away_counts_no_attempt_and_fills_no_side_table() {
     let mut world = World::new(2);
     world.faults = Faults { unavailable: 100, ..Faults::default() };
