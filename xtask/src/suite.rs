@@ -88,7 +88,7 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Outcome<bool>
     if strict {
         say("a skipped test is a failure here (--no-skips)")?;
     }
-    if passed == 0 && failed == 0 {
+    if passed + failed + skipped == 0 {
         say("no test fits")?;
     }
     say(&format!("== took {} s", started.elapsed().as_secs()))?;
