@@ -21,8 +21,7 @@ impl Draws {
 /// A valid history. The first three messages share a key and have no copies.
 pub(crate) fn sample(seed: u64) -> History {
     let mut draws = Draws(seed);
-    let mut history =
-        History { consumers: CONSUMERS.map(|name| consumer(name)).into(), ..History::default() };
+    let mut history = History { consumers: CONSUMERS.map(consumer).into(), ..History::default() };
     let mut clock = 0;
     for number in 0..TRANSACTIONS {
         let messages = 1 + draws.below(3);
