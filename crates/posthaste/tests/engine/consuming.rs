@@ -7,10 +7,13 @@ use std::time::Duration;
 use posthaste::memory::{MemoryConnection, MemoryDatabase};
 use posthaste::{
     ConsumerOptions, Draft, Handler, HandlerError, Message, Others, Outbox, RetryPolicy,
-    handler_fn, reject, retry_after,
+    Subscription, handler_fn, reject, retry_after,
 };
 use posthaste_core::Broker;
 use posthaste_core::dead_letter::{DeadFilter, DeadLetter, DeadLetters};
+use posthaste_core::inbox::Inbox;
+use posthaste_core::outbox::Signal;
+use posthaste_core::transaction::Transactional;
 
 use crate::service::{OrderPlaced, Service, note};
 
@@ -225,4 +228,31 @@ async fn what_a_handler_publishes_is_committed_and_relayed_with_its_effect() {
     service.pass(Duration::from_secs(3)).await;
     service.stop().await;
     assert_eq!(service.broker.published("shipments").len(), 1, "a duplicate produces nothing new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redelivered_message_that_is_done_wakes_the_relay_for_what_it_had_produced() {
+    let mut service = Service::new();
+    let id = service.place(1, 0).await;
+    let subscription = Subscription::new("orders", "shipping");
+    let mut subscriber = service.broker.subscriber(&subscription).await.expect("subscribes");
+    service.broker.publisher().publish(&service.database.messages()).await.expect("publishes");
+    // As if a process had died between its commit and the settlement of the delivery.
+    let mut tx = service.database.begin().await.expect("begins");
+    service.database.accept(&mut tx, "shipping", &[id]).await.expect("accepts");
+    service.database.commit(tx).await.expect("commits");
+    for delivery in subscriber.receive(1).await.expect("receives") {
+        delivery.retry(Duration::ZERO).await.expect("retries");
+    }
+    drop(subscriber);
+    let moment = Duration::from_millis(100);
+    while tokio::time::timeout(moment, service.database.changed()).await.is_ok() {}
+
+    let consumer = service.consumer("shipping").on(handler_fn(note));
+    service.consume(consumer, "shipping").await;
+    tokio::time::timeout(moment, service.database.changed()).await.expect("the relay is woken");
+    service.pass(Duration::from_secs(1)).await;
+    service.stop().await;
+    assert!(service.database.records().is_empty(), "nothing is done twice");
+    assert!(service.broker.unsettled("orders", "shipping").is_empty());
 }
