@@ -73,9 +73,21 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     }
 }
 
-impl Global {
-    /// These as settings.
+impl Arguments {
+    /// The flags that are settings.
     pub(crate) fn flags(&self) -> Flags {
+        let mut flags = self.global.flags();
+        if let Command::Run(run) = &self.command
+            && let Some(listen) = &run.listen
+        {
+            flags.assignments.push(("http.listen".into(), listen.clone(), "--listen".into()));
+        }
+        flags
+    }
+}
+
+impl Global {
+    fn flags(&self) -> Flags {
         let set = self.set.iter().map(|(path, value)| (path.clone(), value.clone(), "--set"));
         let named = [
             ("database.url", &self.database, "--database"),

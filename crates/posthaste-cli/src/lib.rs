@@ -5,6 +5,7 @@
 //! chooses the backend ([`registry`]), and each command is one file in `command`. Data goes to
 //! standard output, talk to standard error; exit status 0 is done, 1 failed, 2 wrong use.
 
+mod actor;
 mod arguments;
 mod calendar;
 mod command;
@@ -13,16 +14,18 @@ mod escape;
 mod failure;
 mod logging;
 mod output;
+mod patience;
 mod redact;
 mod registry;
 mod settings;
+mod shape;
 mod stop;
 mod table;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use registry::{BrokerPlace, DatabasePlace, OpenBroker, Registry};
+pub use registry::{BrokerPlace, Closer, DatabasePlace, OpenBroker, Opening, Registry};
 
 use context::Context;
 use failure::Failure;
@@ -40,7 +43,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Err(status) => return status,
     };
     let output = Output::new(arguments.global.json);
-    let context = Context::new(registry, output, arguments.global.flags());
+    let context = Context::new(registry, output, arguments.flags());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

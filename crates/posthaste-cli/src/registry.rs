@@ -8,16 +8,19 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use posthaste_bus::BusOptions;
 use posthaste_core::dead_letter::DeadLetters;
 use posthaste_core::{Broker, BrokerError, Database, StoreError};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::failure::Failure;
 use crate::settings::address::Address;
 use crate::settings::validation::Schemes;
 
 /// A future that lives as long as it likes.
-type Opening<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type Opening<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Ends a broker in order.
+pub type Closer = Arc<dyn Fn() -> Opening<()> + Send + Sync>;
 type DatabaseOpener =
     Arc<dyn Fn(DatabasePlace) -> Opening<Result<Arc<dyn Database>, StoreError>> + Send + Sync>;
 type BrokerOpener =
@@ -43,13 +46,23 @@ pub struct BrokerPlace {
     pub name: String,
 }
 
-/// A broker that was opened, and its dead letters if it has some that operators can act on.
+/// A broker that was opened.
 #[derive(Clone)]
 pub struct OpenBroker {
     /// The broker.
     pub broker: Arc<dyn Broker>,
-    /// What it gave up on.
+    /// What it gave up on, if operators can act on that.
     pub dead_letters: Option<Arc<dyn DeadLetters>>,
+    /// Ends it in order, if there is something to end; not doing so is no worse than a crash.
+    pub close: Option<Closer>,
+}
+
+impl OpenBroker {
+    pub(crate) async fn close(&self) {
+        if let Some(close) = &self.close {
+            close().await;
+        }
+    }
 }
 
 /// Backends by URL scheme.
@@ -62,7 +75,7 @@ pub struct Registry {
 impl Default for Registry {
     /// The backends of this repository.
     fn default() -> Self {
-        Self::empty()
+        Self::empty().database("sqlite", sqlite).broker("bus", bus)
     }
 }
 
@@ -127,6 +140,33 @@ impl Registry {
             None => Err(unknown("broker", &scheme, self.brokers.keys())),
         }
     }
+}
+
+async fn sqlite(place: DatabasePlace) -> Result<Arc<dyn Database>, StoreError> {
+    let options = posthaste_sqlite::Options {
+        create: place.create,
+        payload_limit: place.payload_limit,
+        ..posthaste_sqlite::Options::default()
+    };
+    Ok(Arc::new(posthaste_sqlite::Sqlite::open(place.url.expose_secret(), options)?))
+}
+
+async fn bus(place: BrokerPlace) -> Result<OpenBroker, BrokerError> {
+    // Opening claims and may recover a file, which would hold up other work on this thread.
+    let open = move || posthaste_bus::Bus::open(place.url.expose_secret(), BusOptions::default());
+    let bus = tokio::task::spawn_blocking(open)
+        .await
+        .map_err(|error| BrokerError::failed(format!("opening the bus failed: {error}")))??;
+    let closing = bus.clone();
+    let close: Closer = Arc::new(move || {
+        let bus = closing.clone();
+        Box::pin(async move { bus.close().await })
+    });
+    Ok(OpenBroker {
+        broker: Arc::new(bus.clone()),
+        dead_letters: Some(Arc::new(bus)),
+        close: Some(close),
+    })
 }
 
 fn unknown<'a>(what: &str, scheme: &str, known: impl Iterator<Item = &'a String>) -> Failure {

@@ -92,20 +92,21 @@ url = {broker}
 
 [relay]
 # broker = "default"                # which broker 'run' relays to
-# window = 1024                     # most messages in flight
+# window = 2048                     # most messages in flight
 # window_bytes = "16MiB"            # most bytes in flight
-# batch = 256                       # most messages of one read
-# lease_ttl = "15s"                 # a relay that is gone this long is replaced
+# lease_ttl = "5s"                  # a relay that is gone this long is replaced
 # poll = "1s"                       # look at the outbox at least this often
+# grace = "10s"                     # an orderly stop takes no longer
 # keep_sent = "7d"                  # keep what was sent this long
+# on_dead = "park"                  # a dead letter holds back its key; "skip": it does not
 
 [relay.retry]                       # of messages that the broker refuses
 # limit = 10                        # attempts before a message becomes a dead letter
 # first = "1s"                      # wait after the first failure, then doubled
 # longest = "5m"                    # longest wait
 
-# [topics."orders"]
-# on_dead = "park"                  # a dead letter holds back its key; "skip": it does not
+# [topics."orders"]                 # what is different for one topic
+# on_dead = "skip"
 # retry.limit = 3
 
 [http]
@@ -141,7 +142,7 @@ mod tests {
         let (tree, errors) = Node::from_toml("x", &uncommented);
         let (settings, findings) = reading::read(tree);
         assert!(errors.is_empty() && findings.is_empty(), "{errors:?} {findings:?}");
-        assert_eq!(settings.relay.window, Some(1024));
+        assert_eq!(settings.relay.window, Some(2048));
         assert_eq!(settings.topics["orders"].retry.limit, Some(3));
     }
 }

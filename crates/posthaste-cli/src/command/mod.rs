@@ -2,24 +2,34 @@
 //! through the output, and ends well or with a [`Failure`].
 
 mod check;
+mod dead;
+mod doctor;
 mod init;
 mod migrate;
+mod outbox;
 mod publish;
+mod run;
 mod status;
+mod subscribe;
 
 use clap::Subcommand;
 
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// What the program can do.
+/// What the program can do, in the order of the help.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Init(init::Arguments),
-    Check(check::Arguments),
     Migrate(migrate::Arguments),
+    Check(check::Arguments),
+    Doctor(doctor::Arguments),
+    Run(run::Arguments),
     Status(status::Arguments),
+    Outbox(outbox::Arguments),
+    Dead(dead::Arguments),
     Publish(publish::Arguments),
+    Subscribe(subscribe::Arguments),
 }
 
 impl Command {
@@ -30,10 +40,15 @@ impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Init(arguments) => init::run(&arguments, context),
+            Self::Migrate(arguments) => Box::pin(migrate::run(&arguments, context)).await,
             Self::Check(arguments) => check::run(&arguments, context),
-            Self::Migrate(arguments) => migrate::run(&arguments, context).await,
-            Self::Status(arguments) => status::run(&arguments, context).await,
-            Self::Publish(arguments) => publish::run(arguments, context).await,
+            Self::Doctor(arguments) => Box::pin(doctor::run(&arguments, context)).await,
+            Self::Run(_) => Box::pin(run::run(context)).await,
+            Self::Status(arguments) => Box::pin(status::run(&arguments, context)).await,
+            Self::Outbox(arguments) => Box::pin(outbox::run(arguments, context)).await,
+            Self::Dead(arguments) => Box::pin(dead::run(arguments, context)).await,
+            Self::Publish(arguments) => Box::pin(publish::run(arguments, context)).await,
+            Self::Subscribe(arguments) => Box::pin(subscribe::run(arguments, context)).await,
         }
     }
 }

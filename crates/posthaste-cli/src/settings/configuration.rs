@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use posthaste::RelayOptions;
 use posthaste_core::finding::Finding;
-use posthaste_core::judge::OnDead;
-use posthaste_core::{BrokerError, Database, RetryPolicy, StoreError};
+use posthaste_core::{BrokerError, Database, StoreError};
 
 use super::LogFormat;
 use super::address::Address;
@@ -21,8 +20,8 @@ pub(crate) struct Configuration {
     pub(crate) database: Option<DatabaseConfiguration>,
     /// The brokers by name; `[broker]` is `default`.
     pub(crate) brokers: BTreeMap<String, Address>,
-    /// How to relay.
-    pub(crate) relay: RelayConfiguration,
+    /// How to relay; the destination is the name of the broker.
+    pub(crate) relay: RelayOptions,
     /// Where to serve health and metrics, if that was asked for; always a loopback address.
     pub(crate) http: Option<SocketAddr>,
     /// What to log.
@@ -38,38 +37,6 @@ pub(crate) struct DatabaseConfiguration {
     pub(crate) address: Address,
     /// Most bytes of one payload.
     pub(crate) payload_limit: usize,
-}
-
-/// How to relay.
-#[derive(Debug)]
-pub(crate) struct RelayConfiguration {
-    /// The name of the broker, which is also the name of the destination in the database.
-    pub(crate) broker: String,
-    /// Most messages in flight.
-    pub(crate) window: usize,
-    /// Most bytes in flight.
-    pub(crate) window_bytes: usize,
-    /// Most messages of one read.
-    pub(crate) batch: usize,
-    /// How long a lease lasts that is not renewed.
-    pub(crate) lease_ttl: Duration,
-    /// The longest time between two looks at the outbox.
-    pub(crate) poll: Duration,
-    /// How long sent messages are kept.
-    pub(crate) keep_sent: Duration,
-    /// Retries of topics that have none of their own.
-    pub(crate) retry: RetryPolicy,
-    /// What is different for some topics.
-    pub(crate) topics: BTreeMap<String, TopicConfiguration>,
-}
-
-/// What is different for one topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TopicConfiguration {
-    /// What happens to a key when one of its messages becomes a dead letter.
-    pub(crate) on_dead: OnDead,
-    /// Its retries.
-    pub(crate) retry: RetryPolicy,
 }
 
 /// What to log, and how.
@@ -130,7 +97,7 @@ impl Configuration {
         &self,
         registry: &Registry,
     ) -> Result<Result<OpenBroker, BrokerError>, Failure> {
-        let name = &self.relay.broker;
+        let name = &self.relay.destination;
         let Some(address) = self.brokers.get(name) else { return Err(Failure::no_broker()) };
         let place = BrokerPlace { url: address.secret(), name: name.clone() };
         registry.open_broker(address, place).await
@@ -138,11 +105,11 @@ impl Configuration {
 
     /// Whether there is a broker to open.
     pub(crate) fn has_broker(&self) -> bool {
-        self.brokers.contains_key(&self.relay.broker)
+        self.brokers.contains_key(&self.relay.destination)
     }
 
     /// The destination whose figures are shown.
     pub(crate) fn destination(&self) -> &str {
-        &self.relay.broker
+        &self.relay.destination
     }
 }

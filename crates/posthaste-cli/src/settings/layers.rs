@@ -20,17 +20,18 @@ pub(crate) const DEFAULT_FILE: &str = "posthaste.toml";
 pub(crate) const FILE_VARIABLE: &str = "POSTHASTE_CONFIG";
 
 /// Every setting that has an environment variable: the variable, and the path of the setting.
-pub(crate) const VARIABLES: [(&str, &str); 17] = [
+pub(crate) const VARIABLES: [(&str, &str); 18] = [
     ("POSTHASTE_DATABASE_URL", "database.url"),
     ("POSTHASTE_DATABASE_PAYLOAD_LIMIT", "database.payload_limit"),
     ("POSTHASTE_BROKER_URL", "broker.url"),
     ("POSTHASTE_RELAY_BROKER", "relay.broker"),
     ("POSTHASTE_RELAY_WINDOW", "relay.window"),
     ("POSTHASTE_RELAY_WINDOW_BYTES", "relay.window_bytes"),
-    ("POSTHASTE_RELAY_BATCH", "relay.batch"),
     ("POSTHASTE_RELAY_LEASE_TTL", "relay.lease_ttl"),
     ("POSTHASTE_RELAY_POLL", "relay.poll"),
+    ("POSTHASTE_RELAY_GRACE", "relay.grace"),
     ("POSTHASTE_RELAY_KEEP_SENT", "relay.keep_sent"),
+    ("POSTHASTE_RELAY_ON_DEAD", "relay.on_dead"),
     ("POSTHASTE_RELAY_RETRY_LIMIT", "relay.retry.limit"),
     ("POSTHASTE_RELAY_RETRY_FIRST", "relay.retry.first"),
     ("POSTHASTE_RELAY_RETRY_LONGEST", "relay.retry.longest"),

@@ -23,21 +23,22 @@ fn a_flag_counts_more_than_a_variable_and_that_more_than_the_file() {
     let variables = [
         ("POSTHASTE_BROKER_URL", "b:variable"),
         ("POSTHASTE_DATABASE_URL", "a:variable"),
-        ("POSTHASTE_RELAY_BATCH", "7"),
+        ("POSTHASTE_RELAY_WINDOW_BYTES", "7MiB"),
         ("POSTHASTE_LOG", ""),
     ];
     let loaded = load_with(file, &variables, &[("database.url", "a:flag", "--database")]);
     assert!(loaded.findings.is_empty(), "{:?}", loaded.findings);
     assert_eq!(loaded.settings.database.url.unwrap().expose(), "a:flag");
     assert_eq!(loaded.settings.broker.unwrap().url.unwrap().expose(), "b:variable");
-    assert_eq!((loaded.settings.relay.window, loaded.settings.relay.batch), (Some(3), Some(7)));
+    assert_eq!(loaded.settings.relay.window, Some(3));
+    assert_eq!(loaded.settings.relay.window_bytes.unwrap().0, 7 << 20);
     assert_eq!(loaded.settings.log.level, None);
     assert_eq!(loaded.origins["database.url"], Origin::Flag("--database".into()));
 }
 
 #[test]
 fn every_mistake_of_every_layer_is_found_at_once() {
-    let file = "[databse]\nurl = 'x'\n[relay]\nwindow = 'many'\nleasettl = '5s'\nbatch = -1\n\
+    let file = "[databse]\nurl = 'x'\n[relay]\nwindow = 'many'\nleasettl = '5s'\nwindow_bytes = -1\n\
                 [relay.retry]\nfirst = 10\n[log]\nformat = 'xml'\n[topics.a]\non_dead = 'drop'\n";
     let loaded = load_with(file, &[("POSTHASTE_RELAY_POLL", "often")], &[]);
     let found: BTreeMap<&str, &Finding> =
@@ -46,7 +47,11 @@ fn every_mistake_of_every_layer_is_found_at_once() {
     assert_eq!(advice("databse"), "did you mean 'database'?");
     assert_eq!(advice("relay.leasettl"), "did you mean 'lease_ttl'?");
     assert!(found["relay.window"].what.contains("line 4"), "{}", found["relay.window"].what);
-    assert!(found["relay.batch"].what.contains("-1"), "{}", found["relay.batch"].what);
+    assert!(
+        found["relay.window_bytes"].what.contains("-1"),
+        "{}",
+        found["relay.window_bytes"].what
+    );
     assert!(found["relay.retry.first"].what.contains("with a unit"));
     assert!(found["relay.poll"].what.contains("POSTHASTE_RELAY_POLL"));
     assert!(found["log.format"].what.contains("text, json"));

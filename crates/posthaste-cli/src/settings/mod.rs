@@ -78,14 +78,16 @@ pub(crate) struct RelaySettings {
     pub(crate) window: Option<u32>,
     /// Most bytes of these.
     pub(crate) window_bytes: Option<Size>,
-    /// Most messages of one read.
-    pub(crate) batch: Option<u32>,
     /// How long a lease lasts that is not renewed.
     pub(crate) lease_ttl: Option<Period>,
     /// The longest time between two looks at the outbox.
     pub(crate) poll: Option<Period>,
+    /// How long an orderly stop may take.
+    pub(crate) grace: Option<Period>,
     /// How long sent messages are kept.
     pub(crate) keep_sent: Option<Period>,
+    /// What happens to a key when one of its messages becomes a dead letter.
+    pub(crate) on_dead: Option<OnDeadSetting>,
     /// How often and how long apart a refused message is tried again.
     #[serde(default)]
     pub(crate) retry: RetrySettings,
@@ -103,13 +105,13 @@ pub(crate) struct RetrySettings {
     pub(crate) longest: Option<Period>,
 }
 
-/// What is different for one topic.
+/// What is different for one topic; what is left out is as in `[relay]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TopicSettings {
     /// What happens to a key when one of its messages becomes a dead letter.
     pub(crate) on_dead: Option<OnDeadSetting>,
-    /// Its own retries; what is left out is as in `[relay.retry]`.
+    /// Its own retries.
     #[serde(default)]
     pub(crate) retry: RetrySettings,
 }

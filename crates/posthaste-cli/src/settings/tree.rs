@@ -236,12 +236,12 @@ mod tests {
 
     #[test]
     fn what_is_above_replaces_only_what_it_sets() {
-        let (mut tree, _) = Node::from_toml("a.toml", "[relay]\nwindow = 5\nbatch = 6\n");
+        let (mut tree, _) = Node::from_toml("a.toml", "[relay]\nwindow = 5\nother = 6\n");
         let mut flags = Node::default();
         flags.assign("relay.window", "7".into(), Origin::Flag("--set".into()));
         tree.overlay(flags);
         assert!(matches!(tree.at(&["relay", "window"]).unwrap().value, Value::Typed(_)));
-        assert!(matches!(tree.at(&["relay", "batch"]).unwrap().value, Value::Integer(6)));
+        assert!(matches!(tree.at(&["relay", "other"]).unwrap().value, Value::Integer(6)));
     }
 
     #[test]

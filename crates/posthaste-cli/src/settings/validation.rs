@@ -3,18 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use posthaste::{OnDead, RelayOptions, TopicPolicy};
 use posthaste_core::RetryPolicy;
 use posthaste_core::finding::{Finding, Severity};
-use posthaste_core::judge::OnDead;
 use posthaste_core::limits::{self, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MOST};
 use tracing_subscriber::EnvFilter;
 
 use super::address::Address;
-use super::configuration::{
-    Configuration, DatabaseConfiguration, LogConfiguration, RelayConfiguration, TopicConfiguration,
-};
+use super::configuration::{Configuration, DatabaseConfiguration, LogConfiguration};
 use super::layers::Loaded;
 use super::nearest::nearest;
 use super::period::Period;
@@ -24,18 +23,9 @@ use super::{OnDeadSetting, RetrySettings, Settings};
 
 /// The name of the broker that `[broker]` configures.
 pub(crate) const DEFAULT_BROKER: &str = "default";
-/// Messages in flight unless set otherwise.
-pub(crate) const WINDOW: u32 = 1024;
-/// Bytes in flight unless set otherwise.
-pub(crate) const WINDOW_BYTES: usize = 16 << 20;
-/// Messages of one read unless set otherwise.
-pub(crate) const BATCH: u32 = 256;
-/// Length of a lease unless set otherwise.
-pub(crate) const LEASE_TTL: Duration = Duration::from_secs(15);
-/// Time between two looks unless set otherwise.
-pub(crate) const POLL: Duration = Duration::from_secs(1);
-/// How long sent messages are kept unless set otherwise.
-pub(crate) const KEEP_SENT: Duration = Duration::from_hours(7 * 24);
+
+/// A larger window would only cost memory.
+const MOST_IN_FLIGHT: usize = 100_000;
 
 /// What a command cannot do without.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,7 +83,7 @@ impl Check {
             self.broker(&path, name, broker.url.as_ref(), schemes, &mut brokers);
         }
         let relay = self.relay(settings);
-        self.destination(settings, &relay.broker, needs);
+        self.destination(settings, &relay.destination, needs);
         let http = settings.http.listen.as_deref().and_then(|listen| self.listen(listen));
         let log = LogConfiguration {
             format: settings.log.format,
@@ -207,32 +197,33 @@ impl Check {
         }
     }
 
-    fn relay(&mut self, settings: &Settings) -> RelayConfiguration {
+    fn relay(&mut self, settings: &Settings) -> RelayOptions {
         let relay = &settings.relay;
-        let retry = self.retry("relay.retry", relay.retry, RetryPolicy::default());
+        let default = RelayOptions::default();
+        let retry = self.retry("relay.retry", relay.retry, default.policy.retry);
+        let policy = TopicPolicy { retry, on_dead: on_dead(relay.on_dead, default.policy.on_dead) };
         let topics = settings.topics.iter().map(|(topic, own)| {
             let path = format!("topics.{topic}");
             if let Err(invalid) = limits::check_name("topic", topic) {
                 self.problem(&path, &invalid.to_string(), None);
             }
-            let on_dead = match own.on_dead {
-                Some(OnDeadSetting::Skip) => OnDead::Skip,
-                Some(OnDeadSetting::Park) | None => OnDead::Park,
-            };
-            let retry = self.retry(&format!("{path}.retry"), own.retry, retry);
-            (topic.clone(), TopicConfiguration { on_dead, retry })
+            let retry = self.retry(&format!("{path}.retry"), own.retry, policy.retry);
+            (topic.clone(), TopicPolicy { retry, on_dead: on_dead(own.on_dead, policy.on_dead) })
         });
         let topics = topics.collect();
-        RelayConfiguration {
-            broker: relay.broker.clone().unwrap_or_else(|| DEFAULT_BROKER.to_owned()),
-            window: self.count("relay.window", relay.window.unwrap_or(WINDOW), 100_000),
-            window_bytes: self.window_bytes(relay.window_bytes),
-            batch: self.count("relay.batch", relay.batch.unwrap_or(BATCH), 10_000),
-            lease_ttl: self.period("relay.lease_ttl", relay.lease_ttl, LEASE_TTL, (1, 3600)),
-            poll: self.poll(relay.poll),
-            keep_sent: relay.keep_sent.map_or(KEEP_SENT, |period| period.0),
-            retry,
+        let (millisecond, second, hour) =
+            (Duration::from_millis(1), Duration::from_secs(1), Duration::from_hours(1));
+        RelayOptions {
+            destination: relay.broker.clone().unwrap_or_else(|| DEFAULT_BROKER.to_owned()),
+            window_messages: self.window(relay.window, default.window_messages),
+            window_bytes: self.window_bytes(relay.window_bytes, default.window_bytes),
+            policy,
             topics,
+            lease_ttl: self.period("lease_ttl", relay.lease_ttl, default.lease_ttl, second..=hour),
+            poll: self.period("poll", relay.poll, default.poll, millisecond..=60 * second),
+            grace: self.period("grace", relay.grace, default.grace, Duration::ZERO..=hour),
+            keep_sent: relay.keep_sent.map_or(default.keep_sent, |period| period.0),
+            ..default
         }
     }
 
@@ -262,16 +253,17 @@ impl Check {
         policy
     }
 
-    fn count(&mut self, path: &str, count: u32, most: u32) -> usize {
-        if count == 0 || count > most {
-            let what = format!("{count} is out of range");
-            self.problem(path, &what, Some(format!("choose from 1 to {most}")));
+    fn window(&mut self, given: Option<u32>, default: usize) -> usize {
+        let window = given.map_or(default, |count| usize::try_from(count).unwrap_or(usize::MAX));
+        if window == 0 || window > MOST_IN_FLIGHT {
+            let advice = Some(format!("choose from 1 to {MOST_IN_FLIGHT}"));
+            self.problem("relay.window", &format!("{window} is out of range"), advice);
         }
-        usize::try_from(count).unwrap_or(usize::MAX)
+        window
     }
 
-    fn window_bytes(&mut self, given: Option<Size>) -> usize {
-        let bytes = given.map_or(WINDOW_BYTES, |size| size.0);
+    fn window_bytes(&mut self, given: Option<Size>, default: usize) -> usize {
+        let bytes = given.map_or(default, |size| size.0);
         if !(64 << 10..=4 << 30).contains(&bytes) {
             let what = format!("{} is out of range", Size(bytes));
             let advice = Some("choose from 64KiB to 4GiB".to_owned());
@@ -280,31 +272,22 @@ impl Check {
         bytes
     }
 
-    /// `range` in seconds.
+    /// A length of time in `[relay]`.
     fn period(
         &mut self,
-        path: &str,
+        name: &str,
         given: Option<Period>,
         default: Duration,
-        range: (u64, u64),
+        range: RangeInclusive<Duration>,
     ) -> Duration {
         let period = given.map_or(default, |period| period.0);
-        let (least, most) = (Duration::from_secs(range.0), Duration::from_secs(range.1));
-        if period < least || period > most {
+        if !range.contains(&period) {
             let what = format!("{} is out of range", Period(period));
-            let advice = format!("choose from {} to {}", Period(least), Period(most));
-            self.problem(path, &what, Some(advice));
+            let (least, most) = (Period(*range.start()), Period(*range.end()));
+            let advice = Some(format!("choose from {least} to {most}"));
+            self.problem(&format!("relay.{name}"), &what, advice);
         }
         period
-    }
-
-    fn poll(&mut self, given: Option<Period>) -> Duration {
-        let poll = given.map_or(POLL, |period| period.0);
-        if poll < Duration::from_millis(1) || poll > Duration::from_secs(60) {
-            let what = format!("{} is out of range", Period(poll));
-            self.problem("relay.poll", &what, Some("choose from 1ms to 1m".to_owned()));
-        }
-        poll
     }
 
     /// Only loopback, because there is no authentication yet.
@@ -342,6 +325,14 @@ impl Check {
             return false;
         }
         true
+    }
+}
+
+fn on_dead(given: Option<OnDeadSetting>, default: OnDead) -> OnDead {
+    match given {
+        Some(OnDeadSetting::Skip) => OnDead::Skip,
+        Some(OnDeadSetting::Park) => OnDead::Park,
+        None => default,
     }
 }
 

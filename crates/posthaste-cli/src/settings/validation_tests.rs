@@ -33,8 +33,8 @@ fn refused(path: &str, value: &str) -> Finding {
 #[test]
 fn two_urls_are_enough() {
     let configuration = checked(&GOOD, BOTH).unwrap();
-    assert_eq!(configuration.relay.broker, "default");
-    assert_eq!(configuration.relay.retry, RetryPolicy::default());
+    assert_eq!(configuration.relay.destination, "default");
+    assert_eq!(configuration.relay.policy.retry, RetryPolicy::default());
     assert!(configuration.http.is_none() && configuration.has_broker());
 }
 
@@ -76,7 +76,8 @@ fn ranges_are_checked() {
         ("database.payload_limit", "65MiB"),
         ("database.payload_limit", "0B"),
         ("relay.window", "0"),
-        ("relay.batch", "10001"),
+        ("relay.window", "1000001"),
+        ("relay.grace", "2h"),
         ("relay.window_bytes", "1KiB"),
         ("relay.lease_ttl", "10ms"),
         ("relay.poll", "0s"),
