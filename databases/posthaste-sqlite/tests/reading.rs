@@ -1,0 +1,118 @@
+//! Reading past a checkpoint, and rows that are no messages.
+
+use std::time::Duration;
+
+use posthaste_core::Checkpoint;
+use posthaste_core::outbox::{Feed, OutboxReader, ReadLimit};
+
+use crate::fixture::{Fixture, TO, retry, verdict};
+
+#[tokio::test]
+async fn limits_cut_a_batch_and_say_so() {
+    let fixture = Fixture::new().await;
+    fixture.state(&[None; 5]).await;
+    let read = async |from: &Checkpoint, messages, bytes| {
+        let limit = ReadLimit { messages, bytes };
+        fixture.database.read(TO, from, limit).await.expect("a batch")
+    };
+    let start = Checkpoint::start();
+    let two = read(&start, 2, 1 << 20).await;
+    assert_eq!((two.entries.len(), two.more, two.checkpoint.as_str()), (2, true, "2"));
+    let rest = read(&two.checkpoint, 3, 1 << 20).await;
+    assert_eq!((rest.entries.len(), rest.more), (3, false));
+    let one = read(&start, 5, 1).await;
+    assert_eq!((one.entries.len(), one.more), (1, true), "at least one, whatever its size");
+    let some = read(&start, 5, 600).await;
+    assert_eq!((some.entries.len(), some.more), (3, true));
+    let none = read(&rest.checkpoint, 5, 1).await;
+    assert_eq!((none.entries.len(), none.more), (0, false));
+    assert_eq!(none.checkpoint, rest.checkpoint);
+}
+
+#[tokio::test]
+async fn what_is_uncommitted_or_rolled_back_is_not_read() {
+    let fixture = Fixture::new().await;
+    let mut tx = fixture.database.pool().begin().await.expect("begin");
+    sqlx::query("insert into posthaste_outbox (topic, kind, payload) values ('a', 'b', 'c')")
+        .execute(&mut *tx)
+        .await
+        .expect("insert");
+    assert_eq!(fixture.read().await.entries.len(), 0);
+    tx.rollback().await.expect("rollback");
+    assert_eq!(fixture.read().await.entries.len(), 0);
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_due_says_how_long_it_takes() {
+    let fixture = Fixture::new().await;
+    fixture
+        .execute(
+            "insert into posthaste_outbox (topic, kind, payload, due_at) values \
+             ('a', 'b', 'c', cast((julianday('now') - 2440587.5) * 86400000 as integer) + 60000), \
+             ('a', 'b', 'c', 1700000000000)",
+        )
+        .await
+        .expect("insert");
+    let batch = fixture.read().await;
+    let due_in = batch.entries[0].due_in.expect("not due");
+    assert!(due_in > Duration::from_secs(50) && due_in <= Duration::from_secs(60), "{due_in:?}");
+    assert_eq!(batch.entries[1].due_in, None);
+}
+
+#[tokio::test]
+async fn a_key_with_held_entries_is_blocked_and_no_other() {
+    let fixture = Fixture::new().await;
+    fixture.state(&[Some("a"), Some("a"), Some("b"), None]).await;
+    let lease = fixture.lease().await;
+    let failed = verdict(1, Feed::New, Some("a"), retry(1, 60_000));
+    fixture.settle(&lease, 1, Some(1), vec![failed]).await.expect("settle");
+    let blocked: Vec<bool> = fixture.read().await.entries.iter().map(|e| e.blocked).collect();
+    assert_eq!(blocked, [true, false, false]);
+}
+
+#[tokio::test]
+async fn rows_written_past_the_checks_are_answers_and_block_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.execute("drop trigger posthaste_outbox_headers").await.expect("by hand");
+    let mut connection = fixture.database.pool().acquire().await.expect("a connection");
+    for statement in [
+        "pragma ignore_check_constraints = on",
+        "insert into posthaste_outbox (topic, kind, payload, id) values ('a', 'b', 'c', 'x')",
+        "insert into posthaste_outbox (topic, kind, payload) values (cast(x'ff' as text), 'b', '')",
+        "insert into posthaste_outbox (kind, payload) values ('b', 'c')",
+        "insert into posthaste_outbox (topic, kind, payload) values ('a', 'b', 42)",
+        "insert into posthaste_outbox (topic, kind, payload) values ('a', 'b', null)",
+        "insert into posthaste_outbox (topic, kind, payload, headers) values ('a', 'b', '', '[1]')",
+        "insert into posthaste_outbox (topic, kind, payload, key) values ('a', 'b', '', x'ff')",
+        "insert into posthaste_outbox (topic, kind, payload, due_at) values ('a', 'b', '', 'x')",
+        "insert into posthaste_outbox (topic, kind, payload, stated_at) values ('a', 'b', '', 'x')",
+        "insert into posthaste_outbox (topic, kind, payload) values ('a', 'b', 'good')",
+        "pragma ignore_check_constraints = off",
+    ] {
+        sqlx::query(statement).execute(&mut *connection).await.expect(statement);
+    }
+    drop(connection);
+    let entries = fixture.read().await.entries;
+    let details: Vec<String> = entries
+        .iter()
+        .map(|entry| match &entry.body {
+            Ok(message) => message.payload.as_text().unwrap_or_default().to_owned(),
+            Err(malformed) => malformed.detail.clone(),
+        })
+        .collect();
+    for (detail, expected) in details.iter().zip([
+        "id: a message id is a UUID",
+        "topic is not UTF-8",
+        "topic is missing",
+        "payload is integer",
+        "payload is null",
+        "headers are not a JSON object of strings",
+        "key is not UTF-8",
+        "due_at is text",
+        "stated_at is text",
+        "good",
+    ]) {
+        assert!(detail.contains(expected), "{expected}: {detail}");
+    }
+    assert_eq!(entries.len(), 10);
+}
