@@ -1,0 +1,178 @@
+//! The engine: one thread that owns the file and everything known in memory.
+//!
+//! It takes what has been asked since it last looked, applies all of it in one transaction,
+//! commits once, and only then answers: many callers share one sync to the disk, and nothing is
+//! said before it is true.
+
+pub(crate) mod book;
+pub(crate) mod call;
+pub(crate) mod change;
+mod dead;
+mod group;
+pub(crate) mod ledger;
+mod publish;
+mod requests;
+mod wait;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use posthaste_core::{Moment, Timestamp};
+use tokio::sync::mpsc;
+
+use self::book::{Book, Now};
+use self::call::Call;
+use self::ledger::Terms;
+use crate::error::{self, Failure};
+use crate::options::BusOptions;
+use crate::store::Store;
+
+/// Calls that are applied in one transaction, at most.
+const CALLS: usize = 1024;
+/// Bytes of published messages in one transaction, at most (one call may be larger).
+const BYTES: usize = 8 * 1024 * 1024;
+/// Bodies that are looked at for removal in one go.
+const BODIES: usize = 512;
+/// How long nothing must be asked before bodies are removed.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// The engine and all it holds.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    store: Store,
+    book: Book,
+    options: BusOptions,
+    calls: mpsc::UnboundedReceiver<Call>,
+    start: Instant,
+    /// Number of the last lock that was given.
+    serial: u64,
+    /// Whether there is more to do at once, without being asked.
+    is_behind: bool,
+    /// Whether there may be bodies to remove.
+    is_littered: bool,
+}
+
+impl Engine {
+    /// Takes over an open file.
+    pub(crate) fn new(
+        store: Store,
+        options: BusOptions,
+        calls: mpsc::UnboundedReceiver<Call>,
+    ) -> Result<Self, Failure> {
+        let start = Instant::now();
+        let terms = Terms { lock: options.lock, max_deliveries: options.max_deliveries };
+        let book = Book::read(&store, terms, now(start))
+            .map_err(|error| error::in_store(store.path(), "could not read", &error))?;
+        Ok(Self {
+            store,
+            book,
+            options,
+            calls,
+            start,
+            serial: 0,
+            is_behind: false,
+            is_littered: true,
+        })
+    }
+
+    /// Serves until it is stopped, until nobody can ask any more, or until the file fails for
+    /// good; then closes the file.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        loop {
+            let calls = match self.wait() {
+                Waited::Calls(calls) => calls,
+                Waited::Idle => {
+                    self.clean();
+                    continue;
+                }
+                Waited::Over => break,
+            };
+            let is_last = calls.iter().any(|call| matches!(call, Call::Stop));
+            self.apply(calls)?;
+            if is_last {
+                break;
+            }
+        }
+        self.store
+            .checkpoint()
+            .map_err(|error| error::in_store(self.store.path(), "could not close", &error))
+    }
+
+    fn now(&self) -> Now {
+        now(self.start)
+    }
+
+    fn failure(&self, what: &str, error: &rusqlite::Error) -> Failure {
+        error::in_store(self.store.path(), what, error)
+    }
+
+    /// Waits for something to do: a call, the end of a lock or of a wait, or a quiet moment.
+    fn wait(&mut self) -> Waited {
+        let due = self.book.desks.values().filter_map(|desk| desk.ledger.next_deadline()).min();
+        let mut deadline = due.map(|due| self.start + due.elapsed());
+        if self.is_behind {
+            deadline = Some(Instant::now());
+        }
+        let quiet = self.is_littered.then(|| Instant::now() + IDLE);
+        let earlier = deadline.into_iter().chain(quiet).min();
+        let first = match wait::receive(&mut self.calls, earlier) {
+            wait::Received::Call(call) => call,
+            wait::Received::Closed => return Waited::Over,
+            wait::Received::Late if deadline.is_some_and(|due| due <= Instant::now()) => {
+                return Waited::Calls(Vec::new());
+            }
+            wait::Received::Late => return Waited::Idle,
+        };
+        let mut bytes = group::bytes_of(&first);
+        let mut calls = vec![first];
+        while calls.len() < CALLS && bytes < BYTES {
+            let Ok(call) = self.calls.try_recv() else { break };
+            bytes += group::bytes_of(&call);
+            calls.push(call);
+        }
+        Waited::Calls(calls)
+    }
+
+    /// Removes some bodies that every subscription is past. Failing at it loses nothing: it is
+    /// tried again after the next change.
+    fn clean(&mut self) {
+        self.is_littered = false;
+        if let Err(error) = self.clean_some() {
+            tracing::warn!(%error, "could not remove settled messages from the bus file");
+            if let Err(error) = self.store.roll_back() {
+                tracing::warn!(%error, "could not roll back");
+            }
+        }
+    }
+
+    fn clean_some(&mut self) -> rusqlite::Result<()> {
+        for (id, place) in &mut self.book.places {
+            let desks = &self.book.desks;
+            let marks = place.subscriptions.iter().filter_map(|one| desks.get(one));
+            let Some(low) = marks.map(|desk| desk.written.0).min() else { continue };
+            if place.cleaned >= low {
+                continue;
+            }
+            self.store.begin()?;
+            let end = self.store.remove_bodies(*id, place.cleaned, low, BODIES)?;
+            self.store.commit()?;
+            place.cleaned = end;
+            self.is_littered = true;
+            return Ok(());
+        }
+        Ok(())
+    }
+}
+
+enum Waited {
+    Calls(Vec<Call>),
+    Idle,
+    Over,
+}
+
+fn now(start: Instant) -> Now {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Now {
+        moment: Moment::after_start(start.elapsed()),
+        wall: Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)),
+    }
+}

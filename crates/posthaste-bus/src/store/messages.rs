@@ -1,0 +1,123 @@
+//! Addresses and the messages that were published to them.
+
+use bytes::Bytes;
+use posthaste_core::{Headers, MessageId, Timestamp};
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::Store;
+use crate::parcel::Parcel;
+
+/// A row of the table of addresses.
+#[derive(Clone, Debug)]
+pub(crate) struct AddressRow {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) is_queue: bool,
+    /// Number of the last message that is there; 0 if there is none.
+    pub(crate) last: i64,
+}
+
+impl Store {
+    /// All addresses.
+    pub(crate) fn addresses(&self) -> rusqlite::Result<Vec<AddressRow>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, name, is_queue, \
+             coalesce((SELECT max(seq) FROM message WHERE address = address.id), 0) \
+             FROM address",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok(AddressRow {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                is_queue: row.get(2)?,
+                last: row.get(3)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// A new address.
+    pub(crate) fn add_address(&self, name: &str) -> rusqlite::Result<i64> {
+        self.connection
+            .prepare_cached("INSERT INTO address (name) VALUES (?1)")?
+            .insert(params![name])
+    }
+
+    /// Makes an address a queue.
+    pub(crate) fn make_queue(&self, address: i64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("UPDATE address SET is_queue = 1 WHERE id = ?1")?
+            .execute(params![address])
+            .map(drop)
+    }
+
+    /// Keeps a message and returns its number.
+    pub(crate) fn add_message(&self, address: i64, parcel: &Parcel) -> rusqlite::Result<i64> {
+        let headers = if parcel.headers.is_empty() {
+            "{}".to_owned()
+        } else {
+            serde_json::to_string(&parcel.headers)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO message (address, id, kind, key, headers, content_type, stated_at, \
+                 is_text, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .insert(params![
+                address,
+                parcel.id.as_bytes(),
+                parcel.kind,
+                parcel.key,
+                headers,
+                parcel.content_type,
+                parcel.stated_at.as_micros(),
+                parcel.is_text,
+                parcel.payload.as_ref(),
+            ])
+    }
+
+    /// A message with its address; `None` if its body is gone.
+    pub(crate) fn message(&self, sequence: i64) -> rusqlite::Result<Option<Parcel>> {
+        self.connection
+            .prepare_cached(
+                "SELECT m.id, a.name, m.kind, m.key, m.headers, m.content_type, m.stated_at, \
+                 m.is_text, m.payload \
+                 FROM message m JOIN address a ON a.id = m.address WHERE m.seq = ?1",
+            )?
+            .query_row(params![sequence], parcel)
+            .optional()
+    }
+
+    /// How many messages of an address are above a number.
+    pub(crate) fn count_above(&self, address: i64, sequence: i64) -> rusqlite::Result<u64> {
+        self.connection
+            .prepare_cached("SELECT count(*) FROM message WHERE address = ?1 AND seq > ?2")?
+            .query_row(params![address, sequence], |row| row.get(0))
+    }
+}
+
+/// Reads a parcel from nine columns, the first of them the id.
+pub(super) fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
+    parcel_at(row, 0)
+}
+
+/// Reads a parcel from nine columns that begin at `first`.
+pub(super) fn parcel_at(row: &Row<'_>, first: usize) -> rusqlite::Result<Parcel> {
+    let headers: String = row.get(first + 4)?;
+    let headers: Headers = serde_json::from_str(&headers).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(first + 4, Type::Text, Box::new(error))
+    })?;
+    Ok(Parcel {
+        id: MessageId::from_bytes(row.get(first)?),
+        address: row.get(first + 1)?,
+        kind: row.get(first + 2)?,
+        key: row.get(first + 3)?,
+        headers,
+        content_type: row.get(first + 5)?,
+        stated_at: Timestamp::from_micros(row.get(first + 6)?),
+        is_text: row.get(first + 7)?,
+        payload: Bytes::from(row.get::<_, Vec<u8>>(first + 8)?),
+    })
+}

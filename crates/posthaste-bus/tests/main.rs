@@ -1,0 +1,6 @@
+//! The bus as its users see it.
+
+mod dead;
+mod delivering;
+mod publishing;
+mod support;

@@ -1,0 +1,147 @@
+//! What the tests share: a bus in a folder of its own, messages, and waiting with a deadline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use posthaste_bus::{Bus, BusOptions, SubscriptionStatus};
+use posthaste_core::{
+    Broker, Delivery, Message, MessageId, Outcome, Subscriber, Subscription, Timestamp,
+};
+use tempfile::TempDir;
+
+/// Longer than anything takes on a slow and busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Time in which something that must not happen would have happened.
+pub const MOMENT: Duration = Duration::from_millis(60);
+
+/// A folder for one test.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    pub fn url(&self) -> String {
+        format!("bus://{}", self.file("bus.db").display())
+    }
+
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn open(&self) -> Bus {
+        self.open_with(|_| {})
+    }
+
+    pub fn open_with(&self, change: impl FnOnce(&mut BusOptions)) -> Bus {
+        let mut options = BusOptions::default();
+        change(&mut options);
+        Bus::open(&self.url(), options).expect("the bus opens")
+    }
+}
+
+/// Runs a test on a runtime with a deadline.
+pub fn run<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(within(test));
+    runtime.shutdown_background();
+}
+
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(DEADLINE, future).await.expect("ended within the deadline")
+}
+
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// A message with an id of its own; the text is its payload.
+pub fn message(topic: &str, key: Option<&str>, text: &str) -> Message {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&NUMBERS.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    let at = Timestamp::from_millis(1_700_000_000_000);
+    let mut message = Message::new(MessageId::from_bytes(bytes), topic, "order.placed", text, at);
+    message.key = key.map(str::to_owned);
+    message
+}
+
+pub fn messages(topic: &str, key: Option<&str>, count: usize) -> Vec<Message> {
+    (0..count).map(|number| message(topic, key, &number.to_string())).collect()
+}
+
+pub async fn publish(bus: &Bus, messages: &[Message]) {
+    for outcome in bus.publisher().publish(messages).await.expect("available") {
+        assert!(matches!(outcome, Outcome::Accepted(_)), "{outcome:?}");
+    }
+}
+
+pub async fn subscribe(bus: &Bus, topic: &str, name: &str) -> Box<dyn Subscriber> {
+    bus.subscriber(&Subscription::new(topic, name)).await.expect("a subscriber")
+}
+
+/// The next `count` deliveries, however they are cut.
+pub async fn take(subscriber: &mut dyn Subscriber, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let more = within(subscriber.receive(count - taken.len())).await.expect("received");
+        taken.extend(more);
+    }
+    taken
+}
+
+pub async fn one(subscriber: &mut dyn Subscriber) -> Delivery {
+    take(subscriber, 1).await.remove(0)
+}
+
+/// Takes and completes `count` deliveries and returns their payloads.
+pub async fn drain(subscriber: &mut dyn Subscriber, count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    while texts.len() < count {
+        for delivery in take(subscriber, 1).await {
+            texts.push(text(&delivery));
+            delivery.complete().await.expect("completed");
+        }
+    }
+    texts
+}
+
+/// Asserts that nothing comes for a moment.
+pub async fn silent(subscriber: &mut dyn Subscriber) {
+    let got = tokio::time::timeout(MOMENT, subscriber.receive(1)).await;
+    assert!(got.is_err(), "{got:?}");
+}
+
+pub fn text(delivery: &Delivery) -> String {
+    delivery.message.payload.as_text().expect("text").to_owned()
+}
+
+pub async fn status(bus: &Bus, name: &str) -> SubscriptionStatus {
+    let figures = bus.status().await.expect("status");
+    figures.into_iter().find(|one| one.name == name).expect("the subscription is there")
+}
+
+/// Waits until `holds` says so, looking again and again up to a deadline.
+pub async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    within(async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+pub fn shared(bus: &Bus) -> Arc<dyn Broker> {
+    Arc::new(bus.clone())
+}
+
+/// Polls a future once.
+pub async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
