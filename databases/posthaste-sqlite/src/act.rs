@@ -34,12 +34,20 @@ const AUDIT: &str = concat!(
      from posthaste_dead_letter where number = ?1"
 );
 
-/// Parameters: number, destination, seq, now.
+/// Parameters: destination, seq, topic, key, now.
 const RESUME: &str = "insert into posthaste_held (destination, seq, topic, key, state, ready_at) \
-     select ?2, ?3, cast(o.topic as text), o.key, 'retry', ?4 \
-     from posthaste_outbox o where o.seq = ?3 \
+     values (?1, ?2, ?3, ?4, 'retry', ?5) \
      on conflict (destination, seq) do update set state = 'retry', attempts = 0, \
        ready_at = excluded.ready_at, detail = null, first_failed_at = null, history = '[]'";
+
+/// Topic and key for the side table, which holds text only: a row that is not a message has no
+/// line to stand in.
+fn address(topic: Vec<u8>, key: Option<Vec<u8>>) -> (String, Option<String>) {
+    match (String::from_utf8(topic), key.map(String::from_utf8).transpose()) {
+        (Ok(topic), Ok(key)) => (topic, key),
+        _ => (String::new(), None),
+    }
+}
 
 impl Store {
     /// Carries out an act on every letter, or on none.
@@ -104,21 +112,32 @@ impl Store {
         connection: &mut SqliteConnection,
         place: &Place,
     ) -> Result<(), StoreError> {
-        let held = sqlx::query(RESUME)
-            .bind(place.number)
-            .bind(&place.name)
-            .bind(place.seq)
-            .bind(place.now)
-            .execute(&mut *connection)
-            .await
-            .map_err(self.failed("reposting a dead letter"))?;
-        if held.rows_affected() == 0 {
+        let failed = self.failed("reposting a dead letter");
+        let written: Option<(Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
+            "select coalesce(cast(topic as blob), x''), cast(key as blob) \
+             from posthaste_outbox where seq = ?",
+        )
+        .bind(place.seq)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(&failed)?;
+        let Some((topic, key)) = written else {
             return Err(StoreError::rejected(format!(
                 "the message of dead letter {} was deleted from posthaste_outbox; publish it anew \
                  and discard the letter; nothing was changed",
                 place.number
             )));
-        }
+        };
+        let (topic, key) = address(topic, key);
+        sqlx::query(RESUME)
+            .bind(&place.name)
+            .bind(place.seq)
+            .bind(topic)
+            .bind(key)
+            .bind(place.now)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
         self.delete(connection, place).await
     }
 

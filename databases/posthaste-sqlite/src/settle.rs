@@ -90,8 +90,8 @@ const DEAD: &str = concat!(
        content_type, payload, stated_at, due_at, reason, detail, attempts, first_failed_at, \
        dead_at, history, parked) \
      select 'relay', ?1, v.value ->> 'seq', coalesce(o.id, ''), \
-       coalesce(o.topic, v.value ->> 'topic'), coalesce(o.kind, ''), \
-       coalesce(o.key, v.value ->> 'key'), coalesce(o.headers, '{}'), o.content_type, \
+       coalesce(o.topic, h.topic, v.value ->> 'topic'), coalesce(o.kind, ''), \
+       coalesce(o.key, h.key, v.value ->> 'key'), coalesce(o.headers, '{}'), o.content_type, \
        coalesce(o.payload, x''), o.stated_at, o.due_at, v.value ->> 'reason', \
        v.value ->> 'detail', v.value ->> 'attempts', coalesce(h.first_failed_at, ?3), ?3, ",
     longer_history!(
@@ -149,6 +149,9 @@ struct Plan {
     behind: Vec<Line>,
     dead: Vec<Line>,
     keys: BTreeSet<(String, String)>,
+    /// Rows of the side table that are no messages; the side table knows their keys.
+    nameless: Vec<i64>,
+    reached: Option<i64>,
     sent: i64,
     failed: i64,
     first: Option<i64>,
@@ -156,9 +159,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(verdicts: &[Settled]) -> Result<Self, StoreError> {
-        let mut plan = Self::default();
-        for settled in verdicts {
+    fn new(settlement: &Settlement) -> Result<Self, StoreError> {
+        let reached = settlement.checkpoint.as_ref().map(number::reached).transpose()?;
+        let mut plan = Self { reached, ..Self::default() };
+        for settled in &settlement.verdicts {
             plan.add(settled)?;
         }
         Ok(plan)
@@ -171,6 +175,9 @@ impl Plan {
         if settled.feed == Feed::New && settled.verdict == Verdict::Sent {
             self.sent += 1;
             return Ok(());
+        }
+        if settled.address.is_none() && settled.feed == Feed::Ready {
+            self.nameless.push(seq);
         }
         let (topic, key) = settled.address.clone().unwrap_or_default();
         if let Some(key) = &key {
@@ -214,15 +221,15 @@ pub(crate) async fn settle(
     lease: &Lease,
     settlement: &Settlement,
 ) -> Result<(), StoreError> {
+    let mut plan = Plan::new(settlement)?;
     let (store, lease, settlement) = (Arc::clone(store), lease.clone(), settlement.clone());
-    let plan = Plan::new(&settlement.verdicts)?;
     detached(async move {
         let mut transaction = store.begin().await?;
         let Some(now) = claim_number(&store, &mut transaction, &lease, settlement.number).await?
         else {
             return Ok(());
         };
-        let done = carry_out(&mut transaction, &plan, &lease, &settlement, now).await;
+        let done = carry_out(&mut transaction, &mut plan, &lease, &settlement, now).await;
         done.map_err(store.failed("settling messages"))?;
         if plan.keys.is_empty() {
             store.commit_quietly(transaction).await
@@ -281,12 +288,23 @@ async fn run(
 
 async fn carry_out(
     connection: &mut SqliteConnection,
-    plan: &Plan,
+    plan: &mut Plan,
     lease: &Lease,
     settlement: &Settlement,
     now: i64,
 ) -> Result<(), sqlx::Error> {
     let to = settlement.destination.as_str();
+    for seq in &plan.nameless {
+        let line: Option<(String, String)> = sqlx::query_as(
+            "select topic, key from posthaste_held \
+             where destination = ? and seq = ? and key is not null",
+        )
+        .bind(to)
+        .bind(seq)
+        .fetch_optional(&mut *connection)
+        .await?;
+        plan.keys.extend(line);
+    }
     run(connection, REMOVE, to, &plan.remove, None).await?;
     run(connection, DUE, to, &plan.due, None).await?;
     run(connection, RETRY, to, &plan.retry, Some(now)).await?;
@@ -302,9 +320,7 @@ async fn carry_out(
     for (topic, key) in &plan.keys {
         normalise(connection, to, topic, key, now).await?;
     }
-    if let Some(checkpoint) = &settlement.checkpoint {
-        let position =
-            number::reached(checkpoint).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    if let Some(position) = plan.reached {
         move_checkpoint(connection, to, position, now).await?;
     }
     log_batch(connection, plan, lease, settlement, now).await

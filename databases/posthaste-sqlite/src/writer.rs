@@ -15,9 +15,6 @@ const COLUMNS: usize = 9;
 /// Most rows of one statement: SQLite takes 32766 parameters.
 const ROWS: usize = 3600;
 
-/// The prefix of header names that are kept for Posthaste itself.
-const RESERVED: &str = "posthaste-";
-
 /// The range in which a number of milliseconds cannot be mistaken for seconds or microseconds,
 /// the same as in the table.
 const DUE: std::ops::RangeInclusive<i64> = 100_000_000_000..=99_999_999_999_999;
@@ -34,11 +31,6 @@ fn check(limits: Limits, message: &Message) -> Result<(), StoreError> {
         StoreError::rejected(format!("message {}: {what}; nothing was written", message.id))
     };
     limits.check(message).map_err(|invalid| refuse(invalid.to_string()))?;
-    if let Some((name, _)) = message.headers.iter().find(|(name, _)| name.starts_with(RESERVED)) {
-        return Err(refuse(format!(
-            "header names that begin with {RESERVED} are reserved: {name}"
-        )));
-    }
     match due_millis(message) {
         Some(due) if !DUE.contains(&due) => {
             Err(refuse("due_at is not within the years 1973 to 5138".to_owned()))

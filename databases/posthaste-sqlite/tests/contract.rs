@@ -6,7 +6,7 @@ use crate::fixture::Fixture;
 async fn insert(fixture: &Fixture, columns: &str, values: &str) -> Result<u64, String> {
     let mut names = vec!["topic", "kind", "payload"];
     let mut literals = vec!["'orders'", "'placed'", "'{}'"];
-    for (name, literal) in columns.split('|').zip(values.split('|')) {
+    for (name, literal) in columns.split('+').zip(values.split('+')) {
         match names.iter().position(|known| *known == name) {
             Some(place) => literals[place] = literal,
             None => {
@@ -69,7 +69,7 @@ async fn an_id_made_by_the_table_holds_the_time_of_its_making() {
 async fn nulls_in_columns_with_defaults_mean_the_default() {
     let fixture = Fixture::new().await;
     let done =
-        insert(&fixture, "id|headers|stated_at|key|due_at", "null|null|null|null|null").await;
+        insert(&fixture, "id+headers+stated_at+key+due_at", "null+null+null+null+null").await;
     assert_eq!(done, Ok(1));
     let whole = "select count(*) from posthaste_outbox where length(id) = 36 and headers = '{}' \
          and stated_at > 1700000000000";

@@ -80,9 +80,10 @@ async fn findings_tell_a_healthy_database_from_a_careless_one() {
     let worst = findings.iter().map(|finding| finding.severity).max();
     assert_eq!(worst, Some(Severity::Notice), "only the dead letters: {findings:?}");
 
-    fixture.execute("pragma journal_mode = delete").await.expect("by hand");
+    fixture.database.pool().close().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new()
         .filename(fixture.path())
+        .journal_mode(sqlx::sqlite::SqliteJournalMode::Delete)
         .synchronous(sqlx::sqlite::SqliteSynchronous::Off);
     let careless = posthaste_sqlite::Sqlite::new(sqlx::SqlitePool::connect_lazy_with(options));
     let findings = careless.findings().await;

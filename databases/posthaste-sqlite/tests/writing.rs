@@ -52,7 +52,7 @@ async fn one_bad_message_keeps_all_from_being_written() {
     let mut cases = Vec::new();
     for (wrong, sentence) in [
         ("topic", "must be 1 to 200"),
-        ("reserved", "posthaste- are reserved"),
+        ("reserved", "is reserved"),
         ("due", "1973 to 5138"),
         ("payload", "the limit is 1048576"),
         ("id", "in the outbox already"),
