@@ -41,10 +41,10 @@ mod run;
 mod suites;
 mod timing;
 
-// pub mod dead_letters;
-// pub mod inbox;
+pub mod dead_letters;
+pub mod inbox;
 pub mod leases;
-// pub mod monitor;
+pub mod monitor;
 // pub mod outage;
 pub mod outbox;
 // pub mod publisher;

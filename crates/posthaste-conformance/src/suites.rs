@@ -4,13 +4,13 @@
 #[doc(hidden)]
 #[macro_export]
 macro_rules! laws {
-    ($seam:ident, $make:ident ( $($argument:tt)* ), [$($law:ident),* $(,)?]) => {
+    ($seam:ident, $make:ident(), [$($law:ident),* $(,)?]) => {
         mod $seam {
             $(
                 #[test]
                 fn $law() {
                     $crate::run(stringify!($law), async {
-                        $crate::$seam::$law(super::$make($($argument)*).await).await;
+                        $crate::$seam::$law(super::$make().await).await;
                     });
                 }
             )*
@@ -37,5 +37,8 @@ macro_rules! database_suite {
         $crate::outbox_suite!($make);
         $crate::settlement_suite!($make);
         $crate::leases_suite!($make);
+        $crate::inbox_suite!($make);
+        $crate::dead_letters_suite!($make);
+        $crate::monitor_suite!($make);
     };
 }
