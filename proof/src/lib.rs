@@ -1,1 +1,24 @@
-//! Proof.
+//! How the promise of Posthaste is proved: real processes over real files, killed without mercy.
+//!
+//! A [`World`] is a folder with the database of a small [`shop`], a bus file and the [`evidence`].
+//! [`Node`]s are processes that write, relay, consume or own the bus; the tests start them through
+//! [`Process`], kill, pause and restart them, let everything come to rest, and then read what has
+//! happened from the files alone: the [`truth`] goes to `posthaste-history`, which judges.
+//!
+//! Nothing of this is part of the product; it uses the product as any other program would.
+
+pub mod chance;
+pub mod evidence;
+pub mod node;
+pub mod process;
+pub mod rest;
+pub mod shop;
+pub mod truth;
+pub mod world;
+
+pub use node::{Job, Node};
+pub use process::Process;
+pub use world::World;
+
+/// Why a proof could not be carried out, or failed.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,134 @@
+//! The two consumers: the till books orders and issues receipts, the books take receipts in.
+
+use std::time::Duration;
+
+use posthaste::core::Broker;
+use posthaste::core::inbox::{Inbox, InboxUpkeep};
+use posthaste::core::outbox::Signal;
+use posthaste::{
+    Consumer, ConsumerOptions, Draft, Event, Handler, HandlerError, Message, Outbox, RetryPolicy,
+    Subscription, reject,
+};
+use posthaste_bus::Bus;
+use posthaste_sqlite::Sqlite;
+use sqlx::sqlite::SqliteConnection;
+
+use super::Consuming;
+use super::run::Site;
+use super::witness::Witness;
+use crate::Failure;
+use crate::evidence::{Evidence, Sight};
+use crate::shop::{self, BOOKS, Behaviour, Order, Receipt, TILL};
+
+/// Books an order and issues its receipt.
+pub struct Till {
+    /// For the receipts.
+    pub outbox: Outbox<Sqlite>,
+    /// For the attempts.
+    pub evidence: Evidence,
+}
+
+impl Handler<SqliteConnection> for Till {
+    type Event = Order;
+
+    async fn handle(
+        &self,
+        connection: &mut SqliteConnection,
+        order: Order,
+        message: &Message,
+    ) -> Result<(), HandlerError> {
+        let id = message.id.to_string();
+        self.evidence.note(Sight::Attempted { consumer: TILL.to_owned(), id: id.clone() })?;
+        let receipt =
+            Receipt { customer: order.customer.clone(), amount: order.amount, order: id.clone() };
+        let receipt_id = self.outbox.publish(connection, &receipt).await?;
+        let stated = Message { id: receipt_id, ..Draft::of(&receipt)?.into_message() };
+        shop::book(connection, TILL, message, order.amount, Some(&stated)).await?;
+        self.misbehave(order.behaviour, &id).await
+    }
+}
+
+impl Till {
+    /// Everything was done; now it turns out what kind of order it was.
+    async fn misbehave(&self, behaviour: Behaviour, id: &str) -> Result<(), HandlerError> {
+        match behaviour {
+            Behaviour::Good => Ok(()),
+            Behaviour::FailTwice if self.evidence.attempts(id)? > 2 => Ok(()),
+            Behaviour::FailTwice | Behaviour::Fail => Err("the drawer is stuck".into()),
+            Behaviour::Reject => Err(reject("not for this till")),
+            Behaviour::Panic => panic!("the drawer fell out"),
+            Behaviour::AbortOnce if self.evidence.attempts(id)? > 1 => Ok(()),
+            Behaviour::AbortOnce | Behaviour::Abort => std::process::abort(),
+            Behaviour::Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// Takes a receipt in.
+pub struct Books;
+
+impl Handler<SqliteConnection> for Books {
+    type Event = Receipt;
+
+    async fn handle(
+        &self,
+        connection: &mut SqliteConnection,
+        receipt: Receipt,
+        message: &Message,
+    ) -> Result<(), HandlerError> {
+        shop::book(connection, BOOKS, message, receipt.amount, None).await?;
+        Ok(())
+    }
+}
+
+pub(super) async fn till(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
+    let outbox = Outbox::new(site.database.clone());
+    let handler = Till { outbox, evidence: site.evidence.clone() };
+    let database = site.database.clone();
+    consume::<_, Order>(TILL, Consumer::new(TILL, database).on(handler), site, bus, consuming).await
+}
+
+pub(super) async fn books(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
+    let consumer = Consumer::new(BOOKS, site.database.clone()).on(Books);
+    consume::<_, Receipt>(BOOKS, consumer, site, bus, consuming).await
+}
+
+async fn consume<D, E>(
+    name: &str,
+    consumer: Consumer<D>,
+    site: Site,
+    bus: Bus,
+    consuming: Consuming,
+) -> Result<(), Failure>
+where
+    D: Inbox + InboxUpkeep + Signal + Clone,
+    E: Event,
+{
+    let subscription = Subscription::new(E::TOPIC, name);
+    let inner = loop {
+        match bus.subscriber(&subscription).await {
+            Ok(subscriber) => break subscriber,
+            Err(error) if error.is_transient() && !site.is_stopped() => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let witness = Witness { consumer: name.to_owned(), inner, evidence: site.evidence.clone() };
+    let consumer = consumer.options(options(&consuming));
+    Ok(consumer.run_until(Box::new(witness), site.stopped()).await?)
+}
+
+/// Quick, so that a proof need not wait.
+pub(super) fn options(consuming: &Consuming) -> ConsumerOptions {
+    ConsumerOptions {
+        batch: consuming.batch,
+        retry: RetryPolicy {
+            limit: consuming.attempts,
+            first: Duration::from_millis(20),
+            longest: Duration::from_millis(200),
+        },
+        handler_timeout: Duration::from_millis(consuming.handler_timeout_ms),
+        upkeep: Duration::from_millis(300),
+        prefetch: 64,
+        ..ConsumerOptions::default()
+    }
+}

@@ -1,0 +1,35 @@
+//! Relays from the database to the bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthaste::{Relay, RelayOptions, RetryPolicy, TopicPolicy};
+use posthaste_bus::Bus;
+
+use super::Relaying;
+use super::run::Site;
+use crate::Failure;
+
+pub(super) async fn relay(site: Site, bus: Bus, relaying: Relaying) -> Result<(), Failure> {
+    let stop = site.stopped();
+    let relay = Relay::new(Arc::new(site.database.clone()), Arc::new(bus));
+    relay.options(options(&site.node.name, &relaying)).run_until(stop).await;
+    Ok(())
+}
+
+/// Quick, so that a proof need not wait.
+pub(super) fn options(owner: &str, relaying: &Relaying) -> RelayOptions {
+    let retry = RetryPolicy {
+        limit: relaying.attempts,
+        first: Duration::from_millis(20),
+        longest: Duration::from_millis(200),
+    };
+    RelayOptions {
+        owner: owner.to_owned(),
+        window_messages: relaying.window,
+        lease_ttl: Duration::from_millis(relaying.lease_ms),
+        poll: Duration::from_millis(250),
+        policy: TopicPolicy { retry, ..TopicPolicy::default() },
+        ..RelayOptions::default()
+    }
+}

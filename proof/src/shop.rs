@@ -1,0 +1,192 @@
+//! The business that is watched: orders are placed, a till books each of them and issues a
+//! receipt, the books take in the receipts. Its tables stand in the same file as the outbox and
+//! say independently of it what was committed.
+
+use posthaste::{Event, Headers, Message};
+use posthaste_history::Digest;
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteConnection;
+
+use crate::Failure;
+
+/// The consumer of orders.
+pub const TILL: &str = "till";
+/// The consumer of receipts.
+pub const BOOKS: &str = "books";
+
+/// The tables. `shop_order` has a row for each message that a transaction states, written beside
+/// it; `shop_effect` has no uniqueness whatever, so that doubled effects show.
+pub const SCHEMA: &str = "
+create table shop_transaction (id text primary key, messages integer not null);
+create table shop_order (
+    number integer primary key autoincrement, message text not null, part_of text not null,
+    key text, digest text not null, amount integer not null);
+create table shop_effect (
+    number integer primary key autoincrement, consumer text not null, message text not null,
+    digest text not null, amount integer not null, receipt text, receipt_digest text);
+create table shop_balance (consumer text primary key, amount integer not null);
+";
+
+/// What a handler does with an order after it has booked it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    /// Nothing more.
+    #[default]
+    Good,
+    /// Fails the first two times.
+    FailTwice,
+    /// Fails every time.
+    Fail,
+    /// Says that it can never be handled.
+    Reject,
+    /// Panics every time.
+    Panic,
+    /// Ends the process the first time.
+    AbortOnce,
+    /// Ends the process every time.
+    Abort,
+    /// Never returns.
+    Hang,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Whose it is; orders of one customer stay in order.
+    pub customer: Option<String>,
+    /// What it is worth.
+    pub amount: i64,
+    /// What becomes of it.
+    #[serde(default)]
+    pub behaviour: Behaviour,
+    /// Text of any length and alphabet.
+    pub note: String,
+}
+
+impl Event for Order {
+    const TOPIC: &'static str = "orders";
+    const KIND: &'static str = "order.placed";
+
+    fn key(&self) -> Option<String> {
+        self.customer.clone()
+    }
+
+    fn headers(&self) -> Headers {
+        [("amount", self.amount.to_string()), ("said", "hé\"llo\\ wörld".to_owned())]
+            .into_iter()
+            .collect()
+    }
+}
+
+/// A receipt for an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Whose it is.
+    pub customer: Option<String>,
+    /// What was paid.
+    pub amount: i64,
+    /// The message that it is for.
+    pub order: String,
+}
+
+impl Event for Receipt {
+    const TOPIC: &'static str = "receipts";
+    const KIND: &'static str = "receipt.issued";
+
+    fn key(&self) -> Option<String> {
+        self.customer.clone()
+    }
+}
+
+/// Of all that has to arrive unchanged.
+pub fn digest(message: &Message) -> u64 {
+    let text = |text: &Option<String>| text.clone().map(String::into_bytes);
+    let digest = Digest::new()
+        .field(message.topic.as_bytes())
+        .field(message.kind.as_bytes())
+        .optional(text(&message.key).as_deref())
+        .optional(text(&message.content_type).as_deref())
+        .field(message.payload.as_bytes());
+    let names = message.headers.iter();
+    names.fold(digest, |d, (name, value)| d.field(name.as_bytes()).field(value.as_bytes())).finish()
+}
+
+/// A digest as the tables hold it.
+pub fn printed(digest: u64) -> String {
+    format!("{digest:016x}")
+}
+
+/// Notes an order beside its message.
+///
+/// # Errors
+/// If the database says so.
+pub async fn place(
+    connection: &mut SqliteConnection,
+    transaction: &str,
+    message: &Message,
+    amount: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into shop_order (message, part_of, key, digest, amount) values (?, ?, ?, ?, ?)",
+    )
+    .bind(message.id.to_string())
+    .bind(transaction)
+    .bind(&message.key)
+    .bind(printed(digest(message)))
+    .bind(amount)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes a transaction and how many messages belong to it.
+///
+/// # Errors
+/// If the database says so.
+pub async fn open_transaction(
+    connection: &mut SqliteConnection,
+    transaction: &str,
+    messages: usize,
+) -> Result<(), Failure> {
+    sqlx::query("insert into shop_transaction (id, messages) values (?, ?)")
+        .bind(transaction)
+        .bind(i64::try_from(messages)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What a handler does: a row, and a sum that would show if it were done twice.
+///
+/// # Errors
+/// If the database says so.
+pub async fn book(
+    connection: &mut SqliteConnection,
+    consumer: &str,
+    message: &Message,
+    amount: i64,
+    receipt: Option<&Message>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into shop_effect (consumer, message, digest, amount, receipt, receipt_digest) \
+         values (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(consumer)
+    .bind(message.id.to_string())
+    .bind(printed(digest(message)))
+    .bind(amount)
+    .bind(receipt.map(|receipt| receipt.id.to_string()))
+    .bind(receipt.map(|receipt| printed(digest(receipt))))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "insert into shop_balance (consumer, amount) values (?1, ?2) \
+         on conflict (consumer) do update set amount = amount + excluded.amount",
+    )
+    .bind(consumer)
+    .bind(amount)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

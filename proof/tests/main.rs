@@ -1,0 +1,4 @@
+//! The proofs. One binary, so that they share what is built; each is a module.
+
+mod random_kills;
+mod rig;
