@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use posthaste_core::inbox::{Inbox, InboxUpkeep};
 use posthaste_core::transaction::OutboxWriter;
 use posthaste_core::{Broker, Database};
@@ -48,6 +50,39 @@ impl BrokerCase {
     /// A case of two handles to one broker.
     pub fn new(broker: Arc<dyn Broker>, second: Arc<dyn Broker>) -> Self {
         Self { broker, second, kept: Vec::new() }
+    }
+
+    /// Keeps something alive as long as the case is: a temporary folder, for example.
+    #[must_use]
+    pub fn keep(mut self, thing: impl Any + Send) -> Self {
+        self.kept.push(Box::new(thing));
+        self
+    }
+}
+
+/// Takes a broker away from its clients and brings it back, with all that it has on its disk.
+#[async_trait]
+pub trait Outage: Send + Sync {
+    /// From when this returns until [`Outage::back`], nobody reaches the broker.
+    async fn away(&self);
+
+    /// Clients can reach it again when this returns; they have to find that out by themselves.
+    async fn back(&self);
+}
+
+/// A fresh broker that can be away for a while.
+pub struct OutageCase {
+    /// A handle of a client, which sees the outage.
+    pub broker: Arc<dyn Broker>,
+    /// What makes the outage.
+    pub outage: Arc<dyn Outage>,
+    kept: Vec<Box<dyn Any + Send>>,
+}
+
+impl OutageCase {
+    /// A case of a client's handle and of the outage that it will see.
+    pub fn new(broker: Arc<dyn Broker>, outage: Arc<dyn Outage>) -> Self {
+        Self { broker, outage, kept: Vec::new() }
     }
 
     /// Keeps something alive as long as the case is: a temporary folder, for example.

@@ -24,6 +24,10 @@
 //! /// A fresh broker whose locks on deliveries last `lock`, where that can be chosen.
 //! async fn broker(lock: Duration) -> BrokerCase { … }
 //! posthaste_conformance::broker_suite!(broker);
+//!
+//! /// A fresh broker that can be taken away and brought back ([`Outage`]).
+//! async fn broker_with_outages() -> OutageCase { … }
+//! posthaste_conformance::outage_suite!(broker_with_outages);
 //! ```
 //!
 //! The argument of a suite is the name of a function in the calling module: an async one that
@@ -45,14 +49,15 @@ pub mod dead_letters;
 pub mod inbox;
 pub mod leases;
 pub mod monitor;
-// pub mod outage;
+pub mod outage;
 pub mod outbox;
-// pub mod publisher;
+pub mod publisher;
 pub mod sample;
 pub mod schema;
 pub mod settlement;
-// pub mod subscriber;
+pub mod subscriber;
+pub mod topics;
 pub mod writer;
 
-pub use case::{BrokerCase, DatabaseCase, Store};
+pub use case::{BrokerCase, DatabaseCase, Outage, OutageCase, Store};
 pub use run::run;

@@ -42,3 +42,13 @@ macro_rules! database_suite {
         $crate::monitor_suite!($make);
     };
 }
+
+/// Every law of a broker; `$make` is an async function that takes the length of locks and gives
+/// a [`BrokerCase`](crate::BrokerCase).
+#[macro_export]
+macro_rules! broker_suite {
+    ($make:ident) => {
+        $crate::publisher_suite!($make);
+        $crate::subscriber_suite!($make);
+    };
+}

@@ -18,3 +18,51 @@ async fn empty() -> DatabaseCase<MemoryDatabase> {
 
 posthaste_conformance::database_suite!(migrated);
 posthaste_conformance::schema_suite!(empty);
+
+async fn broker(lock: Duration) -> BrokerCase {
+    case_of(MemoryBroker::new().with_lock(lock))
+}
+
+fn case_of(broker: MemoryBroker) -> BrokerCase {
+    BrokerCase::new(Arc::new(broker.clone()), Arc::new(broker))
+}
+
+posthaste_conformance::broker_suite!(broker);
+posthaste_conformance::topics_suite!(broker);
+
+/// A broker that promises less keeps exactly that.
+mod modest {
+    use super::*;
+    use posthaste::core::Promises;
+
+    async fn broker(lock: Duration) -> BrokerCase {
+        let promises = Promises {
+            prefix_per_key: false,
+            durable: false,
+            ordered: false,
+            dedupe_window: None,
+            max_batch: 7,
+            max_payload: 1024 * 1024,
+            counts_deliveries: false,
+        };
+        case_of(MemoryBroker::promising(promises).with_lock(lock))
+    }
+
+    posthaste_conformance::broker_suite!(broker);
+}
+
+/// A broker that drops repeated ids.
+mod deduplicating {
+    use super::*;
+    use posthaste::core::{Broker, Promises};
+
+    async fn broker(lock: Duration) -> BrokerCase {
+        let promises = Promises {
+            dedupe_window: Some(Duration::from_secs(120)),
+            ..MemoryBroker::new().promises()
+        };
+        case_of(MemoryBroker::promising(promises).with_lock(lock))
+    }
+
+    posthaste_conformance::broker_suite!(broker);
+}
