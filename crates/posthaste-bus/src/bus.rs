@@ -10,12 +10,13 @@ use posthaste_core::{
     Broker, BrokerError, Delivery, Promises, Publisher, Subscriber, Subscription,
 };
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::error::{self, Failure};
-use crate::keeper::{Keeper, Owned};
+use crate::keeper::Keeper;
 use crate::link::Clock;
 use crate::options::{self, BusOptions};
+use crate::owned::Owned;
 use crate::protocol::{Deferred, Reply, Request};
 use crate::publisher::{BusPublisher, MOST};
 use crate::settlement::delivery;
@@ -50,7 +51,7 @@ impl Bus {
             .build()
             .map_err(|error| error::in_file(&path, "could not start a runtime for", &error))?;
         let (state, states) = watch::channel(State::Seeking);
-        let (stop, stops) = mpsc::unbounded_channel();
+        let (stop, stops) = watch::channel(false);
         let answer_within = options.answer_within;
         let clock = Clock { runtime: runtime.handle().clone(), answer_within };
         let shared = Shared::new(path.clone(), options.clone(), clock.clone(), states, stop);

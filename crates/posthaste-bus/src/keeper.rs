@@ -1,19 +1,22 @@
-//! The thread that keeps a bus open: it owns the file and runs the engine, or is connected to the
+//! The task that keeps a bus open: it owns the file and runs the engine, or is connected to the
 //! process that does, and when that is lost begins again.
 
+use std::future::Future;
 use std::path::PathBuf;
-use std::thread;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
-use crate::engine::Engine;
-use crate::engine::call::Call;
-use crate::error::{self, Failure};
+use crate::error::Failure;
 use crate::link::{Clock, Link};
 use crate::options::BusOptions;
-use crate::owner::{Card, Ownership};
+use crate::owned::Owned;
 use crate::shared::State;
-use crate::store::Store;
+
+/// How long the way to the engine may be sought before callers are told that it is away.
+const GRACE: Duration = Duration::from_secs(1);
+/// The first and the longest wait between two attempts.
+const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// What the keeper works with.
 #[derive(Debug)]
@@ -22,75 +25,109 @@ pub(crate) struct Keeper {
     pub(crate) options: BusOptions,
     pub(crate) clock: Clock,
     pub(crate) state: watch::Sender<State>,
-    pub(crate) stop: mpsc::UnboundedReceiver<()>,
-}
-
-/// The engine of this process.
-#[derive(Debug)]
-pub(crate) struct Owned {
-    ownership: Ownership,
-    calls: mpsc::UnboundedSender<Call>,
-    ended: oneshot::Receiver<Result<(), Failure>>,
-}
-
-impl Owned {
-    /// Owns the file and starts the engine, unless another owns it.
-    pub(crate) fn claim(
-        path: &std::path::Path,
-        options: &BusOptions,
-    ) -> Result<Option<Self>, Failure> {
-        let Some(mut ownership) = Ownership::claim(path)? else { return Ok(None) };
-        ownership.announce(&Card {
-            pid: std::process::id(),
-            instance: instance()?,
-            socket: None,
-        })?;
-        let store = Store::open(path, options.max_pages)?;
-        let (calls, receiver) = mpsc::unbounded_channel();
-        let engine = Engine::new(store, options.clone(), receiver)?;
-        let (sender, ended) = oneshot::channel();
-        thread::Builder::new()
-            .name("posthaste-bus".to_owned())
-            .spawn(move || drop(sender.send(engine.run())))
-            .map_err(|error| error::in_file(path, "could not start a thread for", &error))?;
-        Ok(Some(Self { ownership, calls, ended }))
-    }
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 impl Keeper {
     /// Keeps the bus until it is stopped.
-    pub(crate) async fn run(mut self, owned: Option<Owned>) {
-        if let Some(owned) = owned {
-            self.serve(owned).await;
+    pub(crate) async fn run(self, owned: Option<Owned>) {
+        let mut owned = owned;
+        while !self.is_stopped() {
+            if let Some(owned) = owned.take() {
+                self.serve(owned).await;
+            }
+            if let Some(found) = self.seek().await {
+                match found {
+                    Found::Owned(found) => owned = Some(found),
+                    #[cfg(unix)]
+                    Found::Connection(connection) => self.talk(connection).await,
+                }
+            }
         }
         self.state.send_replace(State::Closed);
     }
 
-    /// Lets the engine run until it ends or the bus is stopped.
-    async fn serve(&mut self, owned: Owned) {
-        let Owned { ownership, calls, mut ended } = owned;
-        self.state.send_replace(State::Up(Link::new(calls.clone(), self.clock.clone())));
-        let end = tokio::select! {
-            end = &mut ended => end,
-            _ = self.stop.recv() => {
-                drop(calls.send(Call::Stop));
-                ended.await
-            }
-        };
-        match end {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::error!(failure = failure.detail(), "the bus ended"),
-            Err(_) => tracing::error!("the thread of the bus panicked"),
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Ends when the bus is to be closed.
+    fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let mut stop = self.stop.clone();
+        async move {
+            // An error means that no handle is left, which is a reason to stop as well.
+            drop(stop.wait_for(|stop| *stop).await);
         }
-        drop(ownership);
+    }
+
+    /// Runs the engine until it ends or the bus is stopped.
+    async fn serve(&self, owned: Owned) {
+        self.state.send_replace(State::Up(Link::new(owned.calls(), self.clock.clone())));
+        if let Err(failure) = owned.serve(self.stopped()).await {
+            tracing::error!(failure = failure.detail(), "the bus ended and is opened again");
+        }
+        self.state.send_replace(State::Seeking);
+    }
+
+    /// Talks to the owner until the connection is lost or the bus is stopped.
+    #[cfg(unix)]
+    async fn talk(&self, connection: crate::connection::Connection) {
+        let (calls, receiver) = mpsc::unbounded_channel();
+        self.state.send_replace(State::Up(Link::new(calls, self.clock.clone())));
+        connection.run(receiver, self.stopped()).await;
+        self.state.send_replace(State::Seeking);
+    }
+
+    /// Seeks a way to the engine: its own, if nobody owns the file, or that of the owner. `None`
+    /// if the bus is stopped.
+    async fn seek(&self) -> Option<Found> {
+        let start = Instant::now();
+        let mut wait = WAITS.0;
+        while !self.is_stopped() {
+            match self.try_once().await {
+                Ok(found) => return Some(found),
+                Err(failure) => {
+                    let is_final = matches!(failure, Failure::Failed(_));
+                    if is_final || start.elapsed() >= GRACE {
+                        self.state.send_replace(State::Away(failure));
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.stopped() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(WAITS.1);
+        }
+        None
+    }
+
+    async fn try_once(&self) -> Result<Found, Failure> {
+        if let Some(owned) = Owned::claim(&self.path, &self.options)? {
+            return Ok(Found::Owned(owned));
+        }
+        self.reach_owner().await
+    }
+
+    #[cfg(unix)]
+    async fn reach_owner(&self) -> Result<Found, Failure> {
+        crate::connection::Connection::open(&self.path).await.map(Found::Connection)
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unused_async, reason = "there is something to wait for on other systems")]
+    async fn reach_owner(&self) -> Result<Found, Failure> {
+        Err(Failure::Failed(format!(
+            "another process has bus file {} open, and on this system only one can: end it",
+            self.path.display()
+        )))
     }
 }
 
-/// A number that no other start of an owner has.
-fn instance() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::Failed(format!("this system gives no random numbers: {error}"))
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// A way to the engine.
+#[derive(Debug)]
+enum Found {
+    Owned(Owned),
+    #[cfg(unix)]
+    Connection(crate::connection::Connection),
 }

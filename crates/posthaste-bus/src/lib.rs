@@ -34,21 +34,28 @@
 //! ```
 
 mod bus;
+#[cfg(unix)]
+mod connection;
 mod dead_letters;
 mod engine;
 mod error;
 mod keeper;
 mod link;
 mod options;
+mod owned;
 mod owner;
 mod parcel;
 mod protocol;
 mod publisher;
+#[cfg(unix)]
+mod server;
 mod settlement;
 mod shared;
 mod status;
 mod store;
 mod subscriber;
+#[cfg(unix)]
+mod wire;
 
 pub use bus::Bus;
 pub use options::BusOptions;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::engine::call::Sink;
 use crate::error::Failure;
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) options: BusOptions,
     pub(crate) clock: Clock,
     state: watch::Receiver<State>,
-    stop: mpsc::UnboundedSender<()>,
+    stop: watch::Sender<bool>,
     consumers: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl Shared {
         options: BusOptions,
         clock: Clock,
         state: watch::Receiver<State>,
-        stop: mpsc::UnboundedSender<()>,
+        stop: watch::Sender<bool>,
     ) -> Arc<Self> {
         Arc::new(Self { path, options, clock, state, stop, consumers: AtomicU64::new(1) })
     }
@@ -92,17 +92,23 @@ impl Shared {
 
     /// Closes the bus and waits until it is closed.
     pub(crate) async fn close(&self) {
-        // A keeper that is gone already has closed it.
-        drop(self.stop.send(()));
+        self.stop();
         let mut state = self.state.clone();
         // An error means that the keeper is gone, which is the same.
         drop(state.wait_for(|state| matches!(state, State::Closed)).await);
     }
 }
 
+impl Shared {
+    /// Tells the keeper to close.
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
-        drop(self.stop.send(()));
+        self.stop();
     }
 }
 

@@ -2,5 +2,7 @@
 
 mod dead;
 mod delivering;
+mod processes;
 mod publishing;
+mod sharing;
 mod support;

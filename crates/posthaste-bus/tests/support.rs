@@ -128,7 +128,7 @@ pub async fn status(bus: &Bus, name: &str) -> SubscriptionStatus {
 }
 
 /// Waits until `holds` says so, looking again and again up to a deadline.
-pub async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
     within(async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::link::Room;
 use crate::protocol::{Handed, Reply, Request};
@@ -41,8 +41,8 @@ pub(crate) enum Answer {
     Nowhere,
     /// A task of this process.
     Here(oneshot::Sender<Reply>, Room),
-    /// A connection, under the number of the request.
-    There(u64, Outbound),
+    /// A connection, under the number of the request, with the room that the request takes.
+    There(u64, Outbound, OwnedSemaphorePermit),
 }
 
 impl Answer {
@@ -51,7 +51,7 @@ impl Answer {
         match self {
             Self::Nowhere => {}
             Self::Here(sender, _room) => drop(sender.send(reply)),
-            Self::There(number, outbound) => outbound.send(Parting::Reply(number, reply)),
+            Self::There(number, outbound, _room) => outbound.send(Parting::Reply(number, reply)),
         }
     }
 }
@@ -107,12 +107,18 @@ impl Parting {
     }
 }
 
-/// The queue of a connection. Answers are bounded by the requests that the connection lets in;
-/// batches are held back while too many bytes are on their way.
+/// The queue of a connection. While too many bytes are on their way to a client it is given no more
+/// messages, and no more of its requests are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbound {
     sender: mpsc::UnboundedSender<Parting>,
-    unsent: Arc<AtomicUsize>,
+    unsent: Arc<Unsent>,
+}
+
+#[derive(Debug, Default)]
+struct Unsent {
+    bytes: AtomicUsize,
+    less: Notify,
 }
 
 impl Outbound {
@@ -125,19 +131,46 @@ impl Outbound {
         (Self { sender, unsent: Arc::default() }, receiver)
     }
 
+    /// What the end of the queue tells when it has sent something.
+    pub(crate) fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.unsent))
+    }
+
+    /// Waits until few enough bytes are on their way.
+    pub(crate) async fn room(&self) {
+        while !self.has_room() {
+            let less = self.unsent.less.notified();
+            if self.has_room() {
+                break;
+            }
+            less.await;
+        }
+    }
+
     fn has_room(&self) -> bool {
-        self.unsent.load(Ordering::Acquire) < Self::MOST
+        self.unsent.bytes.load(Ordering::Acquire) < Self::MOST
     }
 
     fn send(&self, parting: Parting) {
-        self.unsent.fetch_add(parting.size(), Ordering::AcqRel);
+        let size = parting.size();
+        self.unsent.bytes.fetch_add(size, Ordering::AcqRel);
         // A connection that is closed needs nothing: the engine is told that the client is gone.
-        drop(self.sender.send(parting));
+        self.sender.send(parting).unwrap_or_default();
     }
+}
 
-    /// This much was written to the socket; true if the engine should know that there is room.
+/// Counts what has left a queue.
+#[derive(Debug)]
+pub(crate) struct Meter(Arc<Unsent>);
+
+impl Meter {
+    /// This much has left; true if there is room now that was not there before.
     pub(crate) fn sent(&self, bytes: usize) -> bool {
-        let before = self.unsent.fetch_sub(bytes, Ordering::AcqRel);
-        before >= Self::MOST && before - bytes < Self::MOST
+        let before = self.0.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        let has_room = before >= Outbound::MOST && before - bytes < Outbound::MOST;
+        if has_room {
+            self.0.less.notify_waiters();
+        }
+        has_room
     }
 }

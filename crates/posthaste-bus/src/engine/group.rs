@@ -15,7 +15,7 @@ use crate::parcel::Parcel;
 use crate::protocol::{Handed, Reply, Request, Word};
 
 /// Bytes of one batch of deliveries, at most (one message may be larger).
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// What is said after the commit.
 #[derive(Debug, Default)]

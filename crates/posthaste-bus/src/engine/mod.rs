@@ -30,10 +30,11 @@ use crate::store::Store;
 const CALLS: usize = 1024;
 /// Bytes of published messages in one transaction, at most (one call may be larger).
 const BYTES: usize = 8 * 1024 * 1024;
-/// Bodies that are looked at for removal in one go.
-const BODIES: usize = 512;
-/// How long nothing must be asked before bodies are removed.
-const IDLE: Duration = Duration::from_millis(20);
+/// Bodies that are looked at for removal in one go: few enough to delay nobody for long, and with
+/// [`CLEANING`] often enough to keep up with what can be published.
+const BODIES: usize = 1024;
+/// Time between two such goes.
+const CLEANING: Duration = Duration::from_millis(20);
 
 /// The engine and all it holds.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Engine {
     is_behind: bool,
     /// Whether there may be bodies to remove.
     is_littered: bool,
+    /// When bodies were last removed.
+    cleaned: Instant,
 }
 
 impl Engine {
@@ -71,6 +74,7 @@ impl Engine {
             serial: 0,
             is_behind: false,
             is_littered: true,
+            cleaned: start,
         })
     }
 
@@ -91,6 +95,9 @@ impl Engine {
             if is_last {
                 break;
             }
+            if self.is_littered && self.cleaned.elapsed() >= CLEANING {
+                self.clean();
+            }
         }
         self.store
             .checkpoint()
@@ -105,14 +112,14 @@ impl Engine {
         error::in_store(self.store.path(), what, error)
     }
 
-    /// Waits for something to do: a call, the end of a lock or of a wait, or a quiet moment.
+    /// Waits for something to do: a call, the end of a lock or of a wait, or bodies to remove.
     fn wait(&mut self) -> Waited {
         let due = self.book.desks.values().filter_map(|desk| desk.ledger.next_deadline()).min();
         let mut deadline = due.map(|due| self.start + due.elapsed());
         if self.is_behind {
             deadline = Some(Instant::now());
         }
-        let quiet = self.is_littered.then(|| Instant::now() + IDLE);
+        let quiet = self.is_littered.then(|| self.cleaned + CLEANING);
         let earlier = deadline.into_iter().chain(quiet).min();
         let first = match wait::receive(&mut self.calls, earlier) {
             wait::Received::Call(call) => call,
@@ -136,6 +143,7 @@ impl Engine {
     /// tried again after the next change.
     fn clean(&mut self) {
         self.is_littered = false;
+        self.cleaned = Instant::now();
         if let Err(error) = self.clean_some() {
             tracing::warn!(%error, "could not remove settled messages from the bus file");
             if let Err(error) = self.store.roll_back() {

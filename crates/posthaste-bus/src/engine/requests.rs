@@ -6,6 +6,7 @@ use posthaste_core::limits::check_name;
 use super::Engine;
 use super::book::{Attachment, Desk, Now};
 use super::call::{Answer, Call, Sink};
+use super::group::BATCH_BYTES;
 use super::ledger::Ledger;
 use crate::error::Failure;
 use crate::protocol::{Handed, Reply, Request};
@@ -198,7 +199,7 @@ impl Engine {
         let Some(subscription) = self.book.subscription(address, name) else {
             return Ok(unknown_subscription(address, name));
         };
-        let mut found = Vec::with_capacity(sequences.len().min(1000));
+        let (mut found, mut bytes) = (Vec::with_capacity(sequences.len().min(1000)), 0);
         for sequence in sequences {
             let deliveries = self.store.deferred_deliveries(subscription, *sequence)?;
             let parcel = self.store.message(*sequence)?;
@@ -213,7 +214,11 @@ impl Engine {
                     "{path} has no deferred message {sequence} that nobody has in hand"
                 )));
             };
+            bytes += parcel.size();
             found.push((*sequence, deliveries, parcel));
+            if found.len() > 1 && bytes > BATCH_BYTES {
+                return Ok(rejected("these messages are too large to come at once: ask for fewer"));
+            }
         }
         let Some(desk) = self.book.desks.get_mut(&subscription) else {
             return Ok(unknown_subscription(address, name));

@@ -18,9 +18,36 @@ const VERSION: u32 = 1;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 impl Store {
+    /// Looks at the header of the file, so that nothing is ever written to one that is not ours.
+    pub(crate) fn recognise(path: &Path) -> Result<(), Failure> {
+        let mut header = Vec::with_capacity(100);
+        match File::open(path) {
+            Ok(file) => file
+                .take(100)
+                .read_to_end(&mut header)
+                .map_err(|error| error::in_file(path, "could not read the bus file", &error))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error::in_file(path, "could not open the bus file", &error)),
+        };
+        if header.is_empty() {
+            return Ok(());
+        }
+        let shown = path.display();
+        if header.len() < 100 || header[..16] != MAGIC[..] {
+            return Err(Failure::Failed(format!(
+                "{shown} is not a SQLite database: name another file for the bus"
+            )));
+        }
+        if header[68..72] != APPLICATION.to_be_bytes() {
+            return Err(Failure::Failed(format!(
+                "{shown} is a SQLite database but not a bus file: give the bus a file of its own"
+            )));
+        }
+        Ok(())
+    }
+
     /// Opens the file, creating it if it is absent or empty. `max_pages` bounds its size.
     pub(crate) fn open(path: &Path, max_pages: Option<u32>) -> Result<Self, Failure> {
-        recognise(path)?;
         let connection = connect(path, max_pages)
             .map_err(|error| error::in_store(path, "could not open the bus file", &error))?;
         let found: u32 = connection
@@ -35,34 +62,6 @@ impl Store {
         }
         Ok(Self { connection, path: path.to_owned() })
     }
-}
-
-/// Looks at the header of the file, so that nothing is ever written to one that is not ours.
-fn recognise(path: &Path) -> Result<(), Failure> {
-    let mut header = Vec::with_capacity(100);
-    match File::open(path) {
-        Ok(file) => file
-            .take(100)
-            .read_to_end(&mut header)
-            .map_err(|error| error::in_file(path, "could not read the bus file", &error))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error::in_file(path, "could not open the bus file", &error)),
-    };
-    if header.is_empty() {
-        return Ok(());
-    }
-    let shown = path.display();
-    if header.len() < 100 || header[..16] != MAGIC[..] {
-        return Err(Failure::Failed(format!(
-            "{shown} is not a SQLite database: name another file for the bus"
-        )));
-    }
-    if header[68..72] != APPLICATION.to_be_bytes() {
-        return Err(Failure::Failed(format!(
-            "{shown} is a SQLite database but not a bus file: give the bus a file of its own"
-        )));
-    }
-    Ok(())
 }
 
 fn connect(path: &Path, max_pages: Option<u32>) -> rusqlite::Result<Connection> {
