@@ -36,9 +36,11 @@ mod schema;
 mod settle;
 mod signal;
 mod store;
+mod trace;
 mod transaction;
 mod upkeep;
 mod url;
+mod watch;
 mod writer;
 
 pub use options::Options;

@@ -3,8 +3,9 @@
 //!
 //! The data version is a number that SQLite changes for one connection whenever another
 //! connection, of whatever process, has committed. One connection that never writes therefore sees
-//! every commit. Asking it again and again is done by one of those who wait; what was last seen
-//! is kept outside of their futures, so that dropping one loses nothing.
+//! every commit. Asking wakes a thread twice, so it is done when the files look touched, and now
+//! and then regardless. One of those who wait does it; what was last seen is kept outside of their
+//! futures, so that dropping one loses nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 
 use crate::Sqlite;
-
-/// How often SQLite is asked. A commit of another process has to be seen within 20 ms.
-const INTERVAL: Duration = Duration::from_millis(12);
+use crate::watch::Watch;
 
 /// How long to wait before looking for a file again that could not be opened.
 const ABSENT: Duration = Duration::from_millis(250);
@@ -75,7 +74,7 @@ impl Changes {
         loop {
             match observer.look(options).await {
                 Ok(true) => return self.wake(),
-                Ok(false) => tokio::time::sleep(INTERVAL).await,
+                Ok(false) => observer.rest().await,
                 Err(error) => {
                     tracing::debug!(%error, "the data version cannot be read");
                     observer.connection = None;
@@ -90,6 +89,7 @@ impl Changes {
 #[derive(Debug, Default)]
 struct Observer {
     connection: Option<SqliteConnection>,
+    watch: Option<Watch>,
     /// What it last said; `None` until it has been asked once.
     version: Option<i64>,
 }
@@ -102,11 +102,21 @@ impl Observer {
             Some(connection) => connection,
             none => {
                 self.version = None;
-                none.insert(options.clone().create_if_missing(false).connect().await?)
+                let connection = options.clone().create_if_missing(false).connect().await?;
+                self.watch = Some(Watch::start(options.get_filename())?);
+                none.insert(connection)
             }
         };
         let version = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?;
         Ok(self.version.replace(version) != Some(version))
+    }
+
+    /// Waits until it is worth asking again.
+    async fn rest(&self) {
+        match &self.watch {
+            Some(watch) => watch.touched().await,
+            None => tokio::time::sleep(ABSENT).await,
+        }
     }
 }
 

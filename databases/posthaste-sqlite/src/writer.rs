@@ -19,11 +19,14 @@ const ROWS: usize = 3600;
 /// the same as in the table.
 const DUE: std::ops::RangeInclusive<i64> = 100_000_000_000..=99_999_999_999_999;
 
-/// Milliseconds of a due time, rounded up so that nothing is due early.
+/// Milliseconds of a due time, rounded up so that nothing is due early. What was due before 1973
+/// is due at once like anything that is past, so it is written as the earliest that the table
+/// takes.
 fn due_millis(message: &Message) -> Option<i64> {
-    message
+    let rounded_up = message
         .due_at
-        .map(|due| due.as_millis().saturating_add(i64::from(due.as_micros().rem_euclid(1000) > 0)))
+        .map(|due| due.as_millis().saturating_add(i64::from(due.as_micros().rem_euclid(1000) > 0)));
+    rounded_up.map(|due| due.max(*DUE.start()))
 }
 
 fn check(limits: Limits, message: &Message) -> Result<(), StoreError> {
@@ -32,9 +35,7 @@ fn check(limits: Limits, message: &Message) -> Result<(), StoreError> {
     };
     limits.check(message).map_err(|invalid| refuse(invalid.to_string()))?;
     match due_millis(message) {
-        Some(due) if !DUE.contains(&due) => {
-            Err(refuse("due_at is not within the years 1973 to 5138".to_owned()))
-        }
+        Some(due) if !DUE.contains(&due) => Err(refuse("due_at is after the year 5138".to_owned())),
         _ => Ok(()),
     }
 }

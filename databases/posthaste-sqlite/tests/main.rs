@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cancellation;
+mod conformance;
 mod contract;
 mod dead_letters;
 mod fixture;
