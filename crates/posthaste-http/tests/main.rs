@@ -2,8 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use posthaste::core::database::Upkeep;
+use posthaste::memory::{MemoryBroker, MemoryDatabase};
+use posthaste::{Draft, Relay};
 use posthaste_http::{Health, router, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -55,6 +59,20 @@ impl Server {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
+    /// Asks until the answer holds all of these.
+    #[track_caller]
+    fn eventually(&self, what: &str, path: &str, parts: &[&str]) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.get(path);
+            if parts.iter().all(|part| answer.contains(part)) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     #[track_caller]
     fn answers(&self, request: &str, status: u16) {
         let answer = self.ask(request);
@@ -75,6 +93,53 @@ fn a_relay_that_waits_is_alive_and_not_ready_and_says_why() {
     assert!(figures.contains("posthaste_database_up{destination=\"default\"} 0"), "{figures}");
     assert!(figures.contains("posthaste_ready{destination=\"default\"} 0"), "{figures}");
     assert!(figures.to_ascii_lowercase().contains("content-type: application/openmetrics-text"));
+}
+
+#[test]
+fn a_relay_that_leads_or_stands_by_is_ready_and_its_figures_are_those_of_the_database() {
+    let server = Server::start();
+    let database = Arc::new(MemoryDatabase::new());
+    let start = |stopped: oneshot::Receiver<()>| {
+        let relay = Relay::new(database.clone(), Arc::new(MemoryBroker::new()));
+        let progress = relay.progress();
+        let relayed = relay.run_until(async move { drop(stopped.await) });
+        (server.runtime.spawn(relayed), progress)
+    };
+    let (stop, stopped) = oneshot::channel();
+    let (relayed, progress) = start(stopped);
+    server.health.relaying(database.clone(), progress);
+    server.eventually("it leads", "/health/ready", &["200 OK", "\"leading\":true"]);
+    let message = Draft::new("orders", "order.placed", "x").into_message();
+    let later = Draft::new("orders", "order.placed", "x").due_in(PATIENCE * 60).into_message();
+    server.runtime.block_on(database.enqueue_alone(&[message, later])).unwrap();
+    let figures = [
+        "posthaste_sent_total{destination=\"default\"} 1",
+        "posthaste_held{destination=\"default\",state=\"due\"} 1",
+        "posthaste_backlog{destination=\"default\"} 0",
+        "posthaste_leader{destination=\"default\"} 1",
+        "posthaste_ready{destination=\"default\"} 1",
+    ];
+    server.eventually("it has sent one", "/metrics", &figures);
+    // A second relay beside it is as ready, because the first one leads.
+    let (stop_standby, stopped) = oneshot::channel();
+    let (standing_by, progress) = start(stopped);
+    server.health.relaying(database.clone(), progress);
+    server.eventually("it stands by", "/health/ready", &["200 OK", "\"leading\":false"]);
+    for stop in [stop, stop_standby] {
+        stop.send(()).unwrap();
+    }
+    server.runtime.block_on(async { (relayed.await, standing_by.await) }).0.unwrap();
+}
+
+#[test]
+fn a_database_without_a_schema_is_not_ready() {
+    let server = Server::start();
+    let database = Arc::new(MemoryDatabase::unmigrated());
+    let relay = Relay::new(database.clone(), Arc::new(MemoryBroker::new()));
+    server.health.relaying(database, relay.progress());
+    let answer = server.get("/health/ready");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\"database\":false"), "{answer}");
 }
 
 #[test]
