@@ -77,19 +77,15 @@ impl Failure {
     }
 }
 
-/// An error and what caused it in one line, without saying anything twice.
+/// What an error says for people. The seams put what happened and what to do in their message;
+/// what lies beneath goes to the log, for whoever asks for it.
 pub(crate) fn sentence(error: &dyn Error) -> String {
-    let mut sentence = error.to_string();
     let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !sentence.contains(&said) {
-            sentence.push_str(": ");
-            sentence.push_str(&said);
-        }
-        cause = error.source();
+    while let Some(beneath) = cause {
+        tracing::debug!(error = %beneath, "beneath: {error}");
+        cause = beneath.source();
     }
-    sentence.replace('\n', " ")
+    error.to_string().replace('\n', " ")
 }
 
 impl From<StoreError> for Failure {
@@ -116,16 +112,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
-        let told = StoreError::Unavailable {
-            context: "the file is locked".into(),
-            source: Some("the file is locked".into()),
+    fn what_lies_beneath_an_error_is_not_told() {
+        let error = StoreError::Failed {
+            context: "the file\nis damaged".into(),
+            source: Some("code 11".into()),
         };
-        assert_eq!(sentence(&told), "database unavailable: the file is locked");
-        let more = StoreError::Failed {
-            context: "cannot read".into(),
-            source: Some("disk I/O error".into()),
-        };
-        assert_eq!(sentence(&more), "database failed: cannot read: disk I/O error");
+        assert_eq!(sentence(&error), "database failed: the file is damaged");
+    }
+
+    #[test]
+    fn each_ending_has_its_status() {
+        for (failure, status) in [
+            (Failure::usage("wrong"), ExitCode::from(2)),
+            (Failure::failed("failed"), ExitCode::from(1)),
+            (Failure::Told, ExitCode::from(1)),
+            (Failure::Closed, ExitCode::SUCCESS),
+        ] {
+            assert_eq!(failure.exit_code(), status);
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn start(log: &LogConfiguration, level: &str, output: Output) {
     // A second start in one process keeps the first subscriber, which is what tests want.
     let started = match log.format.unwrap_or(json) {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(output.has_colour()).try_init(),
+        LogFormat::Text => builder.with_target(false).with_ansi(output.has_colour()).try_init(),
     };
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");
