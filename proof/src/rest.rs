@@ -21,24 +21,24 @@ struct Motion {
 
 impl World {
     /// Waits until every committed message is where it belongs: in effect at its consumer, or
-    /// given up on, and the same for what that produced. Returns also when nothing has moved for
-    /// `patience`; what is missing then is for the judge to say.
+    /// given up on, and the same for what that produced. Gives up when nothing has moved for
+    /// `patience`; what is missing then is for the judge to say. Returns whether nothing is.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn rest(&self, patience: Duration) -> Result<(), Failure> {
+    pub async fn rest(&self, patience: Duration) -> Result<bool, Failure> {
         let mut last = None;
         let mut since = Instant::now();
         loop {
             let motion = self.motion().await?;
             let open = motion.rows.first().copied().unwrap_or_default();
             if open == 0 {
-                return Ok(());
+                return Ok(true);
             }
             if last.as_ref() != Some(&motion) {
                 (last, since) = (Some(motion), Instant::now());
             } else if since.elapsed() > patience {
-                return Ok(());
+                return Ok(false);
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -125,7 +125,8 @@ impl World {
         })
     }
 
-    /// The outbox and the shop, each of which says what the other must hold.
+    /// The outbox and the shop, each of which says what the other must hold. Rows that were found
+    /// to be no messages, and that the shop does not know either, are not asked for.
     async fn read_commitments(&self, history: &mut History) -> Result<(), Failure> {
         let pool = self.database.pool();
         let transactions: Vec<(String, i64)> = sqlx::query_as(
@@ -144,7 +145,11 @@ impl World {
                coalesce(s.number, e.number), coalesce(s.digest, e.receipt_digest), \
                coalesce(s.part_of, 'effect ' || e.number) \
              from posthaste_outbox o left join shop_order s on s.message = o.id \
-             left join shop_effect e on e.receipt = o.id order by o.seq",
+             left join shop_effect e on e.receipt = o.id \
+             where coalesce(s.number, e.number) is not null or not exists \
+               (select 1 from posthaste_dead_letter d where d.seq = o.seq and d.reason = 'malformed') \
+               and not exists (select 1 from posthaste_audit a where a.seq = o.seq \
+               and a.died_of = 'malformed') order by o.seq",
         )
         .fetch_all(pool)
         .await?;

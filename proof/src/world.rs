@@ -22,9 +22,17 @@ pub fn bus_url(folder: &Path) -> String {
     format!("bus://{}", folder.join("bus.db").display())
 }
 
+/// Most connections of one process to the database.
+pub const CONNECTIONS: u32 = 4;
+
 /// How the database is opened.
 pub fn options() -> Options {
-    Options { create: true, busy_timeout: Duration::from_secs(10), ..Options::default() }
+    Options {
+        create: true,
+        busy_timeout: Duration::from_secs(10),
+        connections: CONNECTIONS,
+        ..Options::default()
+    }
 }
 
 /// See the [module](self). If a test panics or fails the folder stays, and its place is told.

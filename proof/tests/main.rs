@@ -1,4 +1,16 @@
 //! The proofs. One binary, so that they share what is built; each is a module.
+//!
+//! `POSTHASTE_SEED` sets what is left to chance; a proof that fails tells its seed and keeps its
+//! folder.
 
+mod bad_handlers;
+mod bus_away;
+mod cancellation;
+mod crew;
+mod full_disk;
+mod graceful_stop;
+mod inside;
+mod poison;
 mod random_kills;
 mod rig;
+mod two_relays;

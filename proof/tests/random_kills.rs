@@ -1,29 +1,123 @@
-//! Processes killed at random moments under load.
+//! Processes killed with kill -9 at random moments, under load.
+
+use std::time::Duration;
 
 use posthaste_proof::chance::Chance;
-use posthaste_proof::rest::finish;
-use posthaste_proof::{Failure, Job};
+use posthaste_proof::truth::Truth;
+use posthaste_proof::{Failure, Job, World};
 
-use crate::rig::{PATIENCE, consumers, relay, world, writer, written};
+use crate::crew::Crew;
+use crate::rig::{PATIENCE, consumers, relay, steady_writer, world, writer, written};
+
+/// A run with fewer acknowledged messages proves nothing.
+const ENOUGH: usize = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_fault_everything_arrives_once() -> Result<(), Failure> {
     let chance = Chance::from_environment(1);
     let world = world(&chance).await?;
-    let owner = world.launch("owner", [Job::Own]).await?;
-    let till = world.launch("consumer", consumers()).await?;
-    let relay = world.launch("relay", [relay()]).await?;
+    let mut crew = crew(&world).await?;
     let writers = [
         world.launch("writer 1", [writer(120)]).await?,
         world.launch("writer 2", [writer(120)]).await?,
     ];
     written(writers).await?;
-    world.rest(PATIENCE).await?;
-    finish([relay, till, owner]).await?;
-    let truth = world.truth().await?;
-    truth.kept()?;
+    let truth = judged(&world, &mut crew).await?;
     truth.is_worth(300, 0)?;
     assert_eq!(truth.report.duplicates_absorbed, 0, "no fault, no copy");
-    assert!(truth.dead.is_empty(), "nothing was given up on: {:?}", truth.dead);
     world.remove()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relays_killed_at_random_lose_and_double_nothing() -> Result<(), Failure> {
+    campaign(11, 36, 1, &["relay"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_killed_at_random_lose_and_double_nothing() -> Result<(), Failure> {
+    campaign(12, 36, 1, &["consumer"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_killed_at_random_tear_no_transaction() -> Result<(), Failure> {
+    campaign(13, 36, 0, &["writer"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_of_them_killed_at_once_lose_and_double_nothing() -> Result<(), Failure> {
+    campaign(14, 48, 1, &["relay", "consumer", "owner", "writer"]).await
+}
+
+/// Whoever owns the bus is killed; one of the others takes over, and is killed next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bus_owners_killed_at_random_lose_and_double_nothing() -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(15);
+    let world = world(&chance).await?;
+    let mut crew = crew(&world).await?;
+    crew.add("writer", [steady_writer()]).await?;
+    let mut owners = std::collections::BTreeSet::new();
+    while crew.kills < 30 {
+        moment(&mut chance).await;
+        if let Some(owner) = crew.bus_owner() {
+            crew.kill(&owner)?;
+            moment(&mut chance).await;
+            crew.restart(&owner).await?;
+            owners.insert(owner);
+        }
+    }
+    crew.finish("writer").await?;
+    let truth = judged(&world, &mut crew).await?;
+    truth.is_worth(ENOUGH, 1)?;
+    assert!(owners.len() > 1, "the bus never changed hands: {owners:?}");
+    world.remove()
+}
+
+/// Two of everything, so that there is somebody to take over.
+async fn crew(world: &World) -> Result<Crew<'_>, Failure> {
+    let mut crew = Crew::of(world);
+    crew.add("owner", [Job::Own]).await?;
+    for number in [1, 2] {
+        crew.add(&format!("consumer {number}"), consumers()).await?;
+        crew.add(&format!("relay {number}"), [relay()]).await?;
+    }
+    Ok(crew)
+}
+
+/// Kills one node of each of the `victims` at once, again and again, until there were `kills`.
+async fn campaign(seed: u64, kills: u32, duplicates: u64, victims: &[&str]) -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(seed);
+    let world = world(&chance).await?;
+    let mut crew = crew(&world).await?;
+    crew.add("writer", [steady_writer()]).await?;
+    while crew.kills < kills {
+        moment(&mut chance).await;
+        let mut killed = Vec::new();
+        for victim in victims {
+            let mut names = crew.names(victim);
+            let one = chance.below(names.len() as u64);
+            killed.push(names.swap_remove(usize::try_from(one)?));
+        }
+        killed.iter().try_for_each(|name| crew.kill(name))?;
+        for name in killed {
+            crew.restart(&name).await?;
+        }
+    }
+    crew.finish("writer").await?;
+    judged(&world, &mut crew).await?.is_worth(ENOUGH, duplicates)?;
+    world.remove()
+}
+
+/// Lets some time pass, because time is what the kills are spread over.
+async fn moment(chance: &mut Chance) {
+    let time = chance.between(Duration::from_millis(20), Duration::from_millis(180));
+    tokio::time::sleep(time).await;
+}
+
+async fn judged(world: &World, crew: &mut Crew<'_>) -> Result<Truth, Failure> {
+    world.rest(PATIENCE).await?;
+    crew.finish_all(&["relay", "consumer", "owner"]).await?;
+    let truth = world.truth().await?;
+    truth.kept()?;
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    Ok(truth)
 }

@@ -3,8 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use posthaste::core::MessageId;
+use posthaste::{Draft, Message, Outbox};
 use posthaste_proof::chance::Chance;
+use posthaste_proof::evidence::Sight;
 use posthaste_proof::node::{Consuming, Relaying, Writing};
+use posthaste_proof::shop::{self, Behaviour, Order};
 use posthaste_proof::{Failure, Job, Process, World};
 
 /// The program that nodes run.
@@ -13,8 +17,8 @@ pub(crate) const NODE: &str = env!("CARGO_BIN_EXE_posthaste-proof-node");
 /// How long nothing may move before a world counts as at rest although something is missing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
 
-/// How long a node may take to end.
-pub(crate) const END: Duration = Duration::from_secs(30);
+/// How long something that has to happen may take.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A new world for a campaign.
 pub(crate) async fn world(chance: &Chance) -> Result<World, Failure> {
@@ -36,6 +40,11 @@ pub(crate) fn writer(transactions: u64) -> Job {
     Job::Write(Writing { transactions, ..Writing::default() })
 }
 
+/// A writer that goes on until it is asked to end.
+pub(crate) fn steady_writer() -> Job {
+    Job::Write(Writing { transactions: u64::MAX, pause_ms: 4, ..Writing::default() })
+}
+
 /// Waits for writers to be done.
 pub(crate) async fn written(writers: impl IntoIterator<Item = Process>) -> Result<(), Failure> {
     for mut writer in writers {
@@ -43,4 +52,44 @@ pub(crate) async fn written(writers: impl IntoIterator<Item = Process>) -> Resul
         assert!(status.success(), "a writer ended with {status}");
     }
     Ok(())
+}
+
+/// An order by a customer.
+pub(crate) fn order(customer: &str, amount: i64, behaviour: Behaviour, note: &str) -> Order {
+    let (customer, note) = (Some(customer.to_owned()), note.to_owned());
+    Order { customer, amount, behaviour, note }
+}
+
+/// Places orders in one transaction, from the process of the test.
+pub(crate) async fn place(world: &World, orders: &[Order]) -> Result<Vec<MessageId>, Failure> {
+    let outbox = Outbox::new(world.database.clone());
+    let mut transaction = outbox.begin().await?;
+    let ids = outbox.publish_all(&mut transaction, orders).await?;
+    let name = format!("of the test, with {:?}", ids.first());
+    shop::open_transaction(&mut transaction, &name, orders.len()).await?;
+    for (order, id) in orders.iter().zip(&ids) {
+        let message = Message { id: *id, ..Draft::of(order)?.into_message() };
+        shop::place(&mut transaction, &name, &message, order.amount).await?;
+    }
+    outbox.commit(transaction).await?;
+    let noted = ids.iter().map(MessageId::to_string).collect();
+    world.evidence.note(Sight::Acknowledged { ids: noted })?;
+    Ok(ids)
+}
+
+/// Effects of orders so far.
+pub(crate) const BOOKED: &str = "select count(*) from shop_effect where consumer = 'till'";
+
+/// Effects of receipts so far.
+pub(crate) const TAKEN_IN: &str = "select count(*) from shop_effect where consumer = 'books'";
+
+/// Dead letters so far.
+pub(crate) const DEAD: &str = "select count(*) from posthaste_dead_letter";
+
+/// Settlements so far.
+pub(crate) const SETTLEMENTS: &str = "select count(*) from posthaste_batch";
+
+/// The number that a query gives.
+pub(crate) async fn number(world: &World, query: &'static str) -> Result<i64, Failure> {
+    Ok(sqlx::query_scalar(query).fetch_one(world.database.pool()).await?)
 }

@@ -82,15 +82,24 @@ impl Handler<SqliteConnection> for Books {
 }
 
 pub(super) async fn till(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
-    let outbox = Outbox::new(site.database.clone());
-    let handler = Till { outbox, evidence: site.evidence.clone() };
-    let database = site.database.clone();
-    consume::<_, Order>(TILL, Consumer::new(TILL, database).on(handler), site, bus, consuming).await
+    let consumer = till_on(site.database.clone(), site.evidence.clone());
+    consume::<_, Order>(TILL, consumer, site, bus, consuming).await
 }
 
 pub(super) async fn books(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
-    let consumer = Consumer::new(BOOKS, site.database.clone()).on(Books);
+    let consumer = books_on(site.database.clone());
     consume::<_, Receipt>(BOOKS, consumer, site, bus, consuming).await
+}
+
+/// The consumer of orders.
+pub fn till_on(database: Sqlite, evidence: Evidence) -> Consumer<Sqlite> {
+    let handler = Till { outbox: Outbox::new(database.clone()), evidence };
+    Consumer::new(TILL, database).on(handler)
+}
+
+/// The consumer of receipts.
+pub fn books_on(database: Sqlite) -> Consumer<Sqlite> {
+    Consumer::new(BOOKS, database).on(Books)
 }
 
 async fn consume<D, E>(
@@ -108,7 +117,8 @@ where
     let inner = loop {
         match bus.subscriber(&subscription).await {
             Ok(subscriber) => break subscriber,
-            Err(error) if error.is_transient() && !site.is_stopped() => {}
+            Err(error) if error.is_transient() && site.is_stopped() => return Ok(()),
+            Err(error) if error.is_transient() => {}
             Err(error) => return Err(error.into()),
         }
     };
@@ -118,7 +128,7 @@ where
 }
 
 /// Quick, so that a proof need not wait.
-pub(super) fn options(consuming: &Consuming) -> ConsumerOptions {
+pub fn options(consuming: &Consuming) -> ConsumerOptions {
     ConsumerOptions {
         batch: consuming.batch,
         retry: RetryPolicy {

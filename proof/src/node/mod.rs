@@ -4,8 +4,8 @@
 //! when its jobs are done, and ends at once when its standard input is closed, so that it never
 //! outlives the test that started it.
 
-mod consume;
-mod relay;
+pub mod consume;
+pub mod relay;
 mod run;
 mod witness;
 mod write;
@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::shop::Behaviour;
 
-pub use consume::{Books, Till};
 pub use run::run;
 pub use witness::Witness;
 

@@ -18,7 +18,7 @@ pub(super) async fn relay(site: Site, bus: Bus, relaying: Relaying) -> Result<()
 }
 
 /// Quick, so that a proof need not wait.
-pub(super) fn options(owner: &str, relaying: &Relaying) -> RelayOptions {
+pub fn options(owner: &str, relaying: &Relaying) -> RelayOptions {
     let retry = RetryPolicy {
         limit: relaying.attempts,
         first: Duration::from_millis(20),

@@ -1,0 +1,62 @@
+//! A relay that is paused beyond its lease and goes on as if nothing had happened: the other one
+//! leads by then, and what the first still believes changes nothing.
+
+use posthaste_proof::chance::Chance;
+use posthaste_proof::{Failure, Job, World};
+
+use crate::crew::Crew;
+use crate::rig::{PATIENCE, SETTLEMENTS, SOON, consumers, number, relay, steady_writer, world};
+
+/// How often the leader is paused.
+const PAUSES: usize = 6;
+
+const TOKEN: &str = "select coalesce(max(token), 0) from posthaste_lease";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_paused_beyond_its_lease_settles_nothing() -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(21);
+    let world = world(&chance).await?;
+    let mut crew = Crew::of(&world);
+    crew.add("owner", [Job::Own]).await?;
+    crew.add("consumer", consumers()).await?;
+    crew.add("relay 1", [relay()]).await?;
+    crew.add("relay 2", [relay()]).await?;
+    crew.add("writer", [steady_writer()]).await?;
+    for _ in 0..PAUSES {
+        settlements(&world, 3 + i64::try_from(chance.below(9))?).await?;
+        let (leader, token) = leader(&world).await?;
+        crew.member(&leader)?.pause()?;
+        world.until(TOKEN, token + 1, SOON).await?;
+        settlements(&world, 3).await?;
+        crew.member(&leader)?.resume()?;
+        settlements(&world, 5).await?;
+        let (next, _) = self::leader(&world).await?;
+        assert_ne!(next, leader, "the one that was paused must not lead");
+    }
+    crew.finish("writer").await?;
+    world.rest(PATIENCE).await?;
+    crew.finish_all(&["relay", "consumer", "owner"]).await?;
+    let truth = world.truth().await?;
+    truth.kept()?;
+    truth.is_worth(300, 0)?;
+    let mut tokens = truth.tokens.clone();
+    tokens.dedup();
+    assert!(tokens.len() > PAUSES, "the lead never changed hands: {tokens:?}");
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    world.remove()
+}
+
+/// Waits until there are this many settlements more.
+async fn settlements(world: &World, more: i64) -> Result<(), Failure> {
+    let now = number(world, SETTLEMENTS).await?;
+    world.until(SETTLEMENTS, now + more, SOON).await
+}
+
+/// The node that leads, and its token. Owners of leases are named like nodes, with a number behind.
+async fn leader(world: &World) -> Result<(String, i64), Failure> {
+    let (owner, token): (String, i64) = sqlx::query_as("select owner, token from posthaste_lease")
+        .fetch_one(world.database.pool())
+        .await?;
+    let name = owner.split(" #").next().unwrap_or_default().to_owned();
+    Ok((name, token))
+}
