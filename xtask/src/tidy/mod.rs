@@ -2,6 +2,7 @@
 //! findings; it reads text that is in memory, so that its test can show that it bites.
 
 mod arrows;
+mod contract;
 mod length;
 mod links;
 mod lints;
@@ -37,12 +38,13 @@ impl Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [(&str, Rule); 8] = [
+const RULES: [(&str, Rule); 9] = [
     ("dependencies point one way", arrows::check),
     ("no file is too long", length::check),
     ("nothing forbidden is written", words::check),
     ("the core decides and does nothing else", purity::check),
     ("links in the documents lead somewhere", links::check),
+    ("the contract describes every column", contract::check),
     ("every crate has the lints of the workspace", lints::check),
     ("the engine waits for events", sleeps::check),
     ("no path of one machine", paths::check),
