@@ -152,11 +152,6 @@ impl Ledger {
         !self.demands.is_empty() && self.ready.len() < window
     }
 
-    /// How many are ready.
-    pub(crate) fn ready(&self) -> usize {
-        self.ready.len()
-    }
-
     /// How many of the known ones are to be delivered, and how many are locked.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let behind: usize = self.lines.values().map(BTreeMap::len).sum();
@@ -453,3 +448,6 @@ impl Ledger {
         self.ready.insert(next);
     }
 }
+
+#[cfg(test)]
+mod tests;
