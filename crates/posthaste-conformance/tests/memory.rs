@@ -66,3 +66,33 @@ mod deduplicating {
 
     posthaste_conformance::broker_suite!(broker);
 }
+
+/// A broker behind a line that can be cut.
+mod with_outages {
+    use super::*;
+    use async_trait::async_trait;
+    use posthaste::core::{Broker, Promises};
+    use posthaste::testing::fault::{OutageBroker, OutageSwitch};
+    use posthaste_conformance::{Outage, OutageCase};
+
+    struct Line(OutageSwitch);
+
+    #[async_trait]
+    impl Outage for Line {
+        async fn away(&self) {
+            self.0.away();
+        }
+
+        async fn back(&self) {
+            self.0.back();
+        }
+    }
+
+    async fn broker_with_outages() -> OutageCase {
+        let promises = Promises { durable: true, ..MemoryBroker::new().promises() };
+        let (broker, switch) = OutageBroker::new(Arc::new(MemoryBroker::promising(promises)));
+        OutageCase::new(Arc::new(broker), Arc::new(Line(switch)))
+    }
+
+    posthaste_conformance::outage_suite!(broker_with_outages);
+}

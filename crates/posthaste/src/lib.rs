@@ -16,6 +16,7 @@ pub mod memory;
 pub mod outbox;
 pub mod progress;
 pub mod relay;
+pub mod testing;
 
 pub use consumer::{Consumer, ConsumerOptions, Handler, Others, handler_fn, raw_handler_fn};
 pub use draft::Draft;
