@@ -63,15 +63,12 @@ fn described(contract: &str) -> BTreeSet<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tidy::tree::File;
 
     const SQL: &str = "CREATE TABLE t (\n    -- An id.\n    id TEXT,\n    CHECK (id <> ''),\n    \
                        PRIMARY KEY (id)\n);\n";
 
     fn findings(contract: &str) -> Vec<String> {
-        let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
-        let files = vec![file("db/migrations/1.sql", SQL), file(CONTRACT, contract)];
-        let tree = Tree { files, ..Tree::default() };
+        let tree = Tree::of(&[("db/migrations/1.sql", SQL), (CONTRACT, contract)]);
         check(&tree).into_iter().map(|finding| finding.what).collect()
     }
 
