@@ -22,7 +22,8 @@ use crate::settings::layers::Flags;
         Examples:\n  \
         posthaste init\n  \
         posthaste migrate --database sqlite:///var/lib/shop/app.db\n  \
-        posthaste run --database sqlite:///var/lib/shop/app.db --broker bus:///var/lib/shop/bus.db\n  \
+        posthaste run --database sqlite:///var/lib/shop/app.db \
+        --broker bus:///var/lib/shop/bus.db\n  \
         posthaste publish orders order.placed '{\"id\": 42}' --key 42\n  \
         posthaste subscribe orders --json\n\n\
         Exit status: 0 done, 1 failed, 2 wrong use.",

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
@@ -19,13 +18,12 @@ impl Stop {
     pub(crate) fn listen() -> Result<Self, Failure> {
         let refused =
             |error: io::Error| Failure::failed(format!("cannot listen to signals: {error}"));
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+        let mut signals = Signals::new().map_err(refused)?;
         let (sender, receiver) = watch::channel(false);
         tokio::spawn(async move {
-            either(&mut interrupt, &mut terminate).await;
+            signals.next().await;
             sender.send_replace(true);
-            either(&mut interrupt, &mut terminate).await;
+            signals.next().await;
             std::process::exit(1);
         });
         Ok(Self(receiver))
@@ -38,9 +36,41 @@ impl Stop {
     }
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Where there is no SIGTERM, Ctrl-C is all there is.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

@@ -137,6 +137,22 @@ fn those_of_the_bus_are_listed_and_reposted_as_well() {
     assert_eq!(again["id"], dead[0]["id"]);
 }
 
+#[test]
+fn a_broken_bus_does_not_hide_those_of_the_database() {
+    let place = with_dead_letters(&["a"]);
+    for file in ["bus.db", "bus.db-wal", "bus.db-shm"] {
+        drop(std::fs::remove_file(place.path(file)));
+    }
+    place.write("bus.db", &"not a bus\n".repeat(500));
+    let listed = place.run(["dead", "list", "--json"]).with(1);
+    assert_eq!(listed.json()["dead_letters"].as_array().unwrap().len(), 1);
+    assert!(listed.told()["warning"].as_str().unwrap().contains("bus.db"), "{listed:?}");
+    // An act on all of them must not quietly mean half of them.
+    place.run(["dead", "repost", "--all", "--yes"]).with(1);
+    let dead = listed.json()["dead_letters"][0].clone();
+    place.run(["dead", "repost", reference(&dead)]).with(0);
+}
+
 /// Receives one message as a consumer of this name and makes it a dead letter of the bus.
 fn give_up_one(place: &Place, name: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

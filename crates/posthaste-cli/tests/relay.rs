@@ -69,6 +69,21 @@ fn a_signal_ends_it_in_order_and_gives_the_lease_back() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once() {
+    let place = Place::ready();
+    let mut relay = place.start(["run"]);
+    relay.tells("the relay leads");
+    // As long as somebody else writes, the lease cannot be given back.
+    let sql = place.sql();
+    sql.execute_batch("begin immediate").unwrap();
+    relay.signal(Signal::TERM);
+    relay.tells("stopping");
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.wait(), 1);
+    assert!(!relay.errors.all().iter().any(|line| line.contains("stopped")));
+}
+
+#[test]
 fn it_stops_at_once_while_it_waits() {
     let place = Place::new();
     place.write("posthaste.toml", &place.settings());

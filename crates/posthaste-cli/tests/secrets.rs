@@ -1,6 +1,6 @@
 //! A secret that is given to the program is nowhere in what it writes.
 
-use crate::place::{Ended, Place, finish};
+use crate::place::{Ended, Place, Running, finish};
 
 const CANARY: &str = "canary-61c7ab";
 
@@ -36,6 +36,22 @@ fn a_password_in_any_layer_is_never_shown() {
         let file = format!("[database]\nurl = \"{database}\"\n[broker]\nurl = \"{url}\"\n");
         place.write("p.toml", &file);
         is_silent(&place.run(arguments.iter().copied().chain(["--config", "p.toml"])));
+    }
+}
+
+#[test]
+fn the_log_of_a_relay_that_waits_never_shows_a_password() {
+    let place = Place::new();
+    for format in ["text", "json"] {
+        let mut command = place.command(["run", "--log", "trace", "--log-format", format]);
+        command
+            .env("POSTHASTE_DATABASE_URL", format!("sqlite://user:{CANARY}@localhost/app.db"))
+            .env("POSTHASTE_BROKER_URL", format!("bus://user:{CANARY}@localhost/bus.db"));
+        let relay = Running::start(command);
+        relay.tells("user:***@localhost");
+        let errors = relay.errors.clone();
+        assert_eq!(relay.stop(), 0);
+        assert!(!errors.all().iter().any(|line| line.contains(CANARY)), "{:?}", errors.all());
     }
 }
 

@@ -63,9 +63,12 @@ fn text_for_people_is_one_line_a_message_without_control_characters() {
 fn names_each_get_all_and_a_name_goes_on_where_it_was() {
     let place = Place::ready();
     let _relay = place.start(["run"]);
-    // Both are there before anything is published.
     let billing = place.start(["subscribe", "orders", "--as", "billing", "--json"]);
     let shipping = place.start(["subscribe", "orders", "--as", "shipping", "--json"]);
+    // What is published before a subscription is there goes to the first one only.
+    eventually("both are there", || {
+        place.run(["doctor"]).out.contains("with 2 subscriptions").then_some(())
+    });
     let first = publish(&place, b"1", &["--key", "k"]);
     let got = |running: &Running, id: &str| {
         running.lines.all().iter().any(|line| parsed(line)["id"] == id).then_some(())
@@ -97,6 +100,69 @@ fn what_was_not_printed_is_delivered_again() {
     let got: Vec<String> =
         ended.out.lines().map(|line| parsed(line)["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(got, ids);
+}
+
+#[test]
+fn one_that_is_killed_goes_on_after_the_last_line_that_it_settled() {
+    let place = Place::ready();
+    let _relay = place.start(["run"]);
+    let mut subscriber = place.command(["subscribe", "orders", "--json"]);
+    // A pipe that nobody empties: it can hold some lines, and the rest are not printed.
+    subscriber.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = subscriber.spawn().unwrap();
+    let mut pipe = child.stdout.take().unwrap();
+    let payload = vec![b'x'; 64 * 1024];
+    let ids: Vec<String> = (0..6).map(|_| publish(&place, &payload, &["--key", "k"])).collect();
+    eventually("all are relayed", || {
+        let listed = place.run(["outbox", "list", "--json"]).with(0).json();
+        let entries = listed["entries"].as_array().unwrap().clone();
+        entries.iter().all(|entry| entry["state"] == "sent").then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut printed = String::new();
+    pipe.read_to_string(&mut printed).unwrap();
+    let whole = printed.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let mut got: Vec<String> =
+        whole.map(|line| parsed(line)["id"].as_str().unwrap().to_owned()).collect();
+    assert!(got.len() < ids.len(), "the pipe held everything");
+    // What comes now overlaps with what was printed and leaves no gap.
+    let second = place.start(["subscribe", "orders", "--json"]);
+    eventually("the rest arrives", || {
+        let last = second.lines.all().pop()?;
+        (parsed(&last)["id"] == ids[5].as_str()).then_some(())
+    });
+    for line in second.lines.all() {
+        let id = parsed(&line)["id"].as_str().unwrap().to_owned();
+        if !got.contains(&id) {
+            got.push(id);
+        }
+    }
+    assert_eq!(got, ids);
+    assert_eq!(second.stop(), 0);
+}
+
+#[test]
+fn a_signal_is_heard_although_nobody_empties_the_pipe() {
+    let place = Place::ready();
+    let _relay = place.start(["run"]);
+    let mut command = place.command(["subscribe", "orders", "--json"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut subscriber = command.spawn().unwrap();
+    let mut pipe = subscriber.stdout.take().unwrap();
+    let ids: Vec<String> =
+        (0..4).map(|_| publish(&place, &[b'x'; 100 * 1024], &["--key", "k"])).collect();
+    // One byte of the first line: it is writing, and the line does not fit into the pipe.
+    pipe.read_exact(&mut [0]).unwrap();
+    let pid = i32::try_from(subscriber.id()).ok().and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
+    let status = eventually("it ends", || subscriber.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    drop(pipe);
+    let ended = place.run(["subscribe", "orders", "--json", "--count", "4"]).with(0);
+    let got: Vec<String> =
+        ended.out.lines().map(|line| parsed(line)["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(got, ids, "nothing was settled, so all of it comes again");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::settings::validation::{self, Needs};
 /// Check the settings without connecting to anything
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Reports every mistake at once, with the line, variable or flag it comes \
-    from.\n\nExamples:\n  posthaste check\n  posthaste check --config /etc/posthaste.toml --json\n\n\
+    from.\n\nExamples:\n  posthaste check\n  \
+    posthaste check --config /etc/posthaste.toml --json\n\n\
     Exit status: 0 if the settings can be used, 2 if not. 'posthaste doctor' also connects.")]
 pub(crate) struct Arguments {}
 

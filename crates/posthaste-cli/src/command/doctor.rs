@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Connect to database and broker and say what is wrong, and what to do
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Changes no data. Exit status: 1 if there is a problem.\n\nExamples:\n  \
-    posthaste doctor\n  posthaste doctor --json | jq '.findings[] | select(.severity != \"good\")'")]
+    posthaste doctor\n  posthaste doctor --json | jq -r '.findings[] | \
+    select(.severity != \"good\") | .what'")]
 pub(crate) struct Arguments {}
 
 pub(crate) async fn run(_: &Arguments, context: &Context) -> Result<(), Failure> {

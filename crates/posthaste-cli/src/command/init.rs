@@ -25,7 +25,7 @@ pub(crate) fn run(_: &Arguments, context: &Context) -> Result<(), Failure> {
     };
     let folder = std::env::current_dir()
         .map_err(|error| Failure::failed(format!("cannot tell the current folder: {error}")))?;
-    let folder = folder.display();
+    let folder = in_url(&folder.to_string_lossy());
     let database = given("database.url").unwrap_or_else(|| format!("sqlite://{folder}/app.db"));
     let broker = given("broker.url").unwrap_or_else(|| format!("bus://{folder}/bus.db"));
     write_new(&path, &template(&database, &broker))?;
@@ -66,6 +66,18 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     })?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|error| Failure::failed(format!("cannot write {shown}: {error}")))
+}
+
+/// A path as it stands in a URL.
+fn in_url(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    path.bytes().fold(String::with_capacity(path.len()), |mut url, byte| {
+        match plain(byte) {
+            true => url.push(char::from(byte)),
+            false => url.push_str(&format!("%{byte:02X}")),
+        }
+        url
+    })
 }
 
 /// A basic string of TOML.

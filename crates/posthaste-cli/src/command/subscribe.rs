@@ -49,15 +49,27 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     let needs = Needs { database: false, broker: true };
     let configuration = context.configuration(needs, "warn")?;
     let mut stop = Stop::listen()?;
-    let mut left = arguments.count.unwrap_or(u64::MAX);
+    let left = arguments.count.unwrap_or(u64::MAX);
     let mut subscription = Subscription::new(arguments.topic, arguments.name);
     subscription.prefetch = BATCH.min(usize::try_from(left).unwrap_or(usize::MAX));
     let mut waiting = Waiting { output: context.output, patience: Patience::default() };
     let Some(broker) = connect(&configuration, context, &mut waiting, &mut stop).await? else {
         return Ok(());
     };
-    let Some(mut subscriber) = subscribe(&broker, &subscription, &mut waiting, &mut stop).await?
-    else {
+    let received = receive(&broker, &subscription, left, &mut waiting, &mut stop).await;
+    broker.close().await;
+    received
+}
+
+/// Prints `left` messages, or until it is asked to stop.
+async fn receive(
+    broker: &OpenBroker,
+    subscription: &Subscription,
+    mut left: u64,
+    waiting: &mut Waiting,
+    stop: &mut Stop,
+) -> Result<(), Failure> {
+    let Some(mut subscriber) = subscribe(broker, subscription, waiting, stop).await? else {
         return Ok(());
     };
     while left > 0 {
@@ -67,9 +79,9 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
             () = stop.requested() => return Ok(()),
             received = subscriber.receive(most) => received,
         };
-        let Some(deliveries) = waiting.over(received, &mut stop).await? else { return Ok(()) };
+        let Some(deliveries) = waiting.over(received, stop).await? else { return Ok(()) };
         let printed = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
-        if !print_and_settle(deliveries, context.output, &mut stop).await? {
+        if !print_and_settle(deliveries, waiting.output, stop).await? {
             return Ok(());
         }
         left = left.saturating_sub(printed);

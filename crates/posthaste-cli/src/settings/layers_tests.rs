@@ -38,7 +38,8 @@ fn a_flag_counts_more_than_a_variable_and_that_more_than_the_file() {
 
 #[test]
 fn every_mistake_of_every_layer_is_found_at_once() {
-    let file = "[databse]\nurl = 'x'\n[relay]\nwindow = 'many'\nleasettl = '5s'\nwindow_bytes = -1\n\
+    let file = "[databse]\nurl = 'x'\n[relay]\nwindow = 'many'\nleasettl = '5s'\n\
+                window_bytes = -1\n\
                 [relay.retry]\nfirst = 10\n[log]\nformat = 'xml'\n[topics.a]\non_dead = 'drop'\n";
     let loaded = load_with(file, &[("POSTHASTE_RELAY_POLL", "often")], &[]);
     let found: BTreeMap<&str, &Finding> =

@@ -79,7 +79,7 @@ pub(super) async fn run(selection: Selection, act: &Act, context: &Context) -> R
     if actor.trim().is_empty() {
         return Err(Failure::usage("--actor must not be empty, because it is recorded"));
     }
-    let stores = Stores::open(context, &selection.references).await?;
+    let stores = Stores::open(context, &selection.references).await?.whole()?;
     let mut done = Vec::new();
     let result = if selection.references.is_empty() {
         if !selection.yes {

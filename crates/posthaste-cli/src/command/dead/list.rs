@@ -29,6 +29,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     let stores = Stores::open(context, &[]).await?;
+    let mut partial = stores.is_partial(context.output);
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
     let mut dead: Vec<DeadLetter> = Vec::new();
     for place in [Place::Database, Place::Broker] {
@@ -43,21 +44,30 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
             _ => None,
         };
         let left = limit.saturating_sub(dead.len());
-        if left > 0 {
-            let topic = arguments.topic.clone();
-            dead.extend(store.list(&DeadFilter { topic, id: None, after, limit: left }).await?);
+        if left == 0 {
+            break;
+        }
+        let topic = arguments.topic.clone();
+        match store.list(&DeadFilter { topic, id: None, after, limit: left }).await {
+            Ok(listed) => dead.extend(listed),
+            Err(error) if place == Place::Broker && stores.get(Place::Database).is_some() => {
+                context.output.warn(&format!("{error}; its dead letters are missing here"));
+                partial = true;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     let next = dead.last().filter(|_| dead.len() >= limit).map(|dead| dead.reference.clone());
     if context.output.is_json() {
         let dead: Vec<Value> = dead.iter().map(|dead| shape::dead_letter(dead).into()).collect();
-        return context.output.object(&json!({ "dead_letters": dead, "next": next }));
+        context.output.object(&json!({ "dead_letters": dead, "next": next }))?;
+    } else {
+        print(context, &dead)?;
+        if let Some(next) = next {
+            context.output.say(&format!("there may be more: --after '{next}'"));
+        }
     }
-    print(context, &dead)?;
-    if let Some(next) = next {
-        context.output.say(&format!("there may be more: --after '{next}'"));
-    }
-    Ok(())
+    if partial { Err(Failure::Told) } else { Ok(()) }
 }
 
 /// As a table.

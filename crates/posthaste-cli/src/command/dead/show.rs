@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let names = std::slice::from_ref(&arguments.reference);
-    let stores = Stores::open(context, names).await?;
+    let stores = Stores::open(context, names).await?.whole()?;
     let (_, dead) = stores.find(&arguments.reference).await?;
     if arguments.payload {
         return context.output.bytes(dead.payload.as_bytes());

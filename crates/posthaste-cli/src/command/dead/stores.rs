@@ -8,6 +8,7 @@ use posthaste_core::{Database, MessageId};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::settings::validation::Needs;
 
 /// One of the places.
@@ -41,26 +42,33 @@ impl Name {
 pub(super) struct Stores {
     database: Option<Arc<dyn Database>>,
     broker: Option<Arc<dyn DeadLetters>>,
+    /// Why the broker could not be opened although it is wanted.
+    trouble: Option<Failure>,
 }
 
 impl Stores {
-    /// Opens the places that `names` may be in; both if there are no names.
+    /// Opens the places that `names` may be in; both if there are no names. A broker that cannot
+    /// be opened does not hide the database, see [`Stores::whole`].
     ///
     /// # Errors
-    /// If there is no place, or one that is needed cannot be opened.
+    /// If there is no place, or the database is wanted and cannot be opened.
     pub(super) async fn open(context: &Context, names: &[String]) -> Result<Self, Failure> {
         let configuration = context.configuration(Needs::default(), "warn")?;
         let wanted = |place: Place| {
             let may_hold = |name: Name| name == Name::Id || name == Name::Reference(place);
             names.is_empty() || names.iter().any(|name| may_hold(Name::of(name)))
         };
-        let mut stores = Self { database: None, broker: None };
+        let mut stores = Self { database: None, broker: None, trouble: None };
         if wanted(Place::Database) && configuration.database.is_some() {
             let database = configuration.open_database(&context.registry, false).await?;
             stores.database = Some(database);
         }
         if wanted(Place::Broker) && configuration.has_broker() {
-            stores.broker = configuration.open_broker(&context.registry).await?.dead_letters;
+            match configuration.open_broker(&context.registry).await {
+                Ok(open) => stores.broker = open.dead_letters,
+                Err(failure) if stores.database.is_some() => stores.trouble = Some(failure),
+                Err(failure) => return Err(failure),
+            }
         }
         if stores.database.is_none() && stores.broker.is_none() {
             return Err(Failure::usage(
@@ -68,6 +76,25 @@ impl Stores {
             ));
         }
         Ok(stores)
+    }
+
+    /// These, if no place is missing.
+    ///
+    /// # Errors
+    /// Why the broker could not be opened.
+    pub(super) fn whole(self) -> Result<Self, Failure> {
+        match self.trouble {
+            Some(failure) => Err(failure),
+            None => Ok(self),
+        }
+    }
+
+    /// Whether the broker could not be opened; says so.
+    pub(super) fn is_partial(&self, output: Output) -> bool {
+        if let Some(Failure::Failed { message } | Failure::Usage { message, .. }) = &self.trouble {
+            output.warn(&format!("{message}; its dead letters are missing here"));
+        }
+        self.trouble.is_some()
     }
 
     /// A place, if it is configured.
