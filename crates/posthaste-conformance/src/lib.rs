@@ -3,7 +3,7 @@
 //! A backend shows that it keeps the laws by running the suites in its own tests. It gives a
 //! function that makes a fresh, empty store, and one macro call makes a test of every law:
 //!
-//! ```ignore
+//! ```text
 //! use posthaste_conformance::{BrokerCase, DatabaseCase};
 //!
 //! /// A fresh database that is migrated already, seen through two handles.

@@ -11,6 +11,8 @@
 mod broker;
 mod clock;
 mod database;
+#[cfg(test)]
+mod tests;
 
 pub use broker::{BrokerDeadLetter, MemoryBroker};
 pub use database::{AuditAct, AuditRecord, MemoryConnection, MemoryDatabase, MemoryTransaction};

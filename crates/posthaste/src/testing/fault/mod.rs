@@ -16,6 +16,8 @@ mod flaky_broker;
 mod outage;
 mod rewired;
 mod slow;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

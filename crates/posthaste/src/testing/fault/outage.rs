@@ -43,7 +43,6 @@ pub struct OutageBroker {
 
 impl OutageBroker {
     /// A broker that is there, and the switch for it.
-    #[expect(clippy::new_ret_no_self, reason = "a broker without its switch is of no use")]
     pub fn new(inner: Arc<dyn Broker>) -> (Self, OutageSwitch) {
         let switch = OutageSwitch(Arc::new(watch::Sender::new(false)));
         (Self { inner, switch: switch.clone() }, switch)
