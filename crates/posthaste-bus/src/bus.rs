@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::error::{self, Failure};
 use crate::keeper::Keeper;
-use crate::link::Clock;
+use crate::link::{Clock, Link};
 use crate::options::{self, BusOptions};
 use crate::owned::Owned;
 use crate::protocol::{Deferred, Reply, Request};
@@ -70,7 +70,7 @@ impl Bus {
     /// [`BrokerError::Rejected`] if the address has subscriptions already.
     pub async fn declare_queue(&self, name: &str) -> Result<(), BrokerError> {
         let request = Request::DeclareQueue { address: name.to_owned() };
-        match self.shared.ask(request).await? {
+        match self.shared.ask_anyone(request).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }
@@ -89,7 +89,7 @@ impl Bus {
     ) -> Result<Vec<Deferred>, BrokerError> {
         let (address, name) = (topic.to_owned(), name.to_owned());
         let request = Request::ListDeferred { address, name, after, most: limit };
-        match self.shared.ask(request).await? {
+        match self.shared.ask_anyone(request).await? {
             Reply::Deferred(deferred) => Ok(deferred),
             other => Err(unexpected(&other).into()),
         }
@@ -107,10 +107,13 @@ impl Bus {
         sequences: &[i64],
     ) -> Result<Vec<Delivery>, BrokerError> {
         let (address, name) = (topic.to_owned(), name.to_owned());
-        let request = Request::TakeDeferred { address, name, sequences: sequences.to_vec() };
+        let (consumer, sequences) = (self.shared.consumer(), sequences.to_vec());
+        let request = Request::TakeDeferred { consumer, address, name, sequences };
         let link = self.shared.link().await?;
+        let mut taking = Taking { link: link.clone(), consumer, is_over: false };
         match link.ask(request, None).await.map_err(Failure::from)? {
             Reply::Taken(taken) => {
+                taking.is_over = true;
                 let in_hand = Arc::default();
                 Ok(taken.into_iter().map(|one| delivery(one, &link, &in_hand)).collect())
             }
@@ -124,7 +127,7 @@ impl Bus {
     /// # Errors
     /// [`BrokerError::Unavailable`] while the bus is away.
     pub async fn status(&self) -> Result<Vec<SubscriptionStatus>, BrokerError> {
-        match self.shared.ask(Request::Status).await? {
+        match self.shared.ask_anyone(Request::Status).await? {
             Reply::Status(figures) => Ok(figures),
             other => Err(unexpected(&other).into()),
         }
@@ -135,10 +138,14 @@ impl Bus {
     /// # Errors
     /// [`BrokerError::Unavailable`] while the bus is away.
     pub async fn addresses(&self) -> Result<Vec<Address>, BrokerError> {
-        match self.shared.ask(Request::Addresses).await? {
+        match self.shared.ask_anyone(Request::Addresses).await? {
             Reply::Addresses(addresses) => Ok(addresses),
             other => Err(unexpected(&other).into()),
         }
+    }
+
+    pub(crate) async fn ask_anyone(&self, request: Request) -> Result<Reply, Failure> {
+        self.shared.ask_anyone(request).await
     }
 
     pub(crate) async fn ask(&self, request: Request) -> Result<Reply, Failure> {
@@ -149,6 +156,21 @@ impl Bus {
     /// closed, and another process takes it over if there is one.
     pub async fn close(&self) {
         self.shared.close().await;
+    }
+}
+
+/// A call for deferred messages: dropped before it has them, it gives them back.
+struct Taking {
+    link: Link,
+    consumer: u64,
+    is_over: bool,
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.link.tell(Request::Detach { consumer: self.consumer, taken: 0 });
+        }
     }
 }
 
@@ -180,7 +202,7 @@ impl Broker for Bus {
 
     async fn check(&self) -> Vec<Finding> {
         let subject = format!("bus file {}", self.shared.path.display());
-        match self.shared.ask(Request::Status).await {
+        match self.shared.ask_anyone(Request::Status).await {
             Ok(Reply::Status(figures)) => {
                 let what = format!("reachable, with {} subscriptions and queues", figures.len());
                 let mut findings = vec![Finding::new(Severity::Good, &subject, what)];

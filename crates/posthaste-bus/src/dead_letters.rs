@@ -14,14 +14,14 @@ impl DeadLetters for Bus {
     async fn list(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
         let DeadFilter { topic, id, after, limit } = filter.clone();
         let most = u64::try_from(limit).unwrap_or(u64::MAX);
-        match self.ask(Request::ListDead { topic, id, after, most }).await? {
+        match self.ask_anyone(Request::ListDead { topic, id, after, most }).await? {
             Reply::Dead(letters) => Ok(letters.into_iter().map(dead_letter).collect()),
             other => Err(unexpected(&other).into()),
         }
     }
 
     async fn get(&self, reference: &str) -> Result<Option<DeadLetter>, StoreError> {
-        match self.ask(Request::GetDead { reference: reference.to_owned() }).await? {
+        match self.ask_anyone(Request::GetDead { reference: reference.to_owned() }).await? {
             Reply::Dead(letters) => Ok(letters.into_iter().next().map(dead_letter)),
             other => Err(unexpected(&other).into()),
         }

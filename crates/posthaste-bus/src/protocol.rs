@@ -30,8 +30,9 @@ pub(crate) enum Request {
     Release { subscription: i64, lock: u64, counted: bool },
     /// Make the address a queue.
     DeclareQueue { address: String },
-    /// Lock deferred messages by their numbers, all or none.
-    TakeDeferred { address: String, name: String, sequences: Vec<i64> },
+    /// Lock deferred messages by their numbers, all or none, for a consumer that asks for nothing
+    /// else.
+    TakeDeferred { consumer: u64, address: String, name: String, sequences: Vec<i64> },
     /// List deferred messages of a subscription.
     ListDeferred { address: String, name: String, after: i64, most: u32 },
     /// Figures of every subscription.

@@ -125,7 +125,7 @@ async fn send(link: &Link, messages: &[Message], piece: &[usize]) -> Result<Vec<
     let parcels = chosen.map(|message| Parcel::from(message.clone())).collect();
     match link.ask(Request::Publish { parcels }, None).await? {
         Reply::Published(words) => Ok(words.into_iter().map(outcome).collect()),
-        Reply::Failed(failure) => Ok(vec![Outcome::refused(failure.detail()); piece.len()]),
+        Reply::Failed(failure) => Err(Lost::NotSent(failure.detail().to_owned())),
         other => {
             let detail = unexpected(&other);
             Ok(vec![Outcome::unknown(detail.detail()); piece.len()])

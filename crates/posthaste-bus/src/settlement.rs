@@ -57,6 +57,19 @@ impl Drop for Hold {
 #[derive(Debug)]
 struct Settlement(Hold);
 
+/// Bytes of the reason and of the detail of a dead letter that are kept.
+const REASON: usize = 200;
+const DETAIL: usize = 32 * 1024;
+
+/// The beginning of a text, with a sign that it went on.
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+    }
+    text
+}
+
 /// Makes a delivery of what was handed out over this link.
 pub(crate) fn delivery(handed: Handed, link: &Link, in_hand: &Arc<InHand>) -> Delivery {
     let Handed { subscription, lock, attempt, lasts, parcel, .. } = handed;
@@ -78,7 +91,9 @@ impl Settle for Settlement {
         let fate = match disposition {
             Disposition::Complete => Fate::Complete,
             Disposition::Retry { delay } => Fate::Retry { delay },
-            Disposition::DeadLetter { reason, detail } => Fate::Dead { reason, detail },
+            Disposition::DeadLetter { reason, detail } => {
+                Fate::Dead { reason: cut(reason, REASON), detail: cut(detail, DETAIL) }
+            }
             Disposition::Defer => Fate::Defer,
         };
         // From here on the request leaves without another wait: nothing is left to release.

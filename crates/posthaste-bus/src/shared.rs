@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use crate::engine::call::Sink;
 use crate::error::Failure;
-use crate::link::{Clock, Link};
+use crate::link::{Clock, Link, Lost};
 use crate::options::BusOptions;
 use crate::protocol::{Reply, Request};
+
+/// How many owners one after the other are asked for the same.
+pub(crate) const OWNERS: usize = 5;
 
 /// Whether there is a way to the engine.
 #[derive(Clone, Debug)]
@@ -80,14 +82,21 @@ impl Shared {
 
     /// Asks over the present link.
     pub(crate) async fn ask(&self, request: Request) -> Result<Reply, Failure> {
-        self.ask_for(request, None).await
+        let link = self.link().await?;
+        answered(link.ask(request, None).await)
     }
 
-    async fn ask_for(&self, request: Request, sink: Option<Sink>) -> Result<Reply, Failure> {
-        match self.link().await?.ask(request, sink).await? {
-            Reply::Failed(failure) => Err(failure),
-            reply => Ok(reply),
+    /// Asks for something that may be asked twice: when the link is lost meanwhile, because its
+    /// owner ends or is killed, the next owner is asked.
+    pub(crate) async fn ask_anyone(&self, request: Request) -> Result<Reply, Failure> {
+        for _ in 1..OWNERS {
+            let link = self.link().await?;
+            let asked = link.ask(request.clone(), None).await;
+            if asked.is_ok() || !link.is_lost() {
+                return answered(asked);
+            }
         }
+        self.ask(request).await
     }
 
     /// Closes the bus and waits until it is closed.
@@ -109,6 +118,13 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn answered(asked: Result<Reply, Lost>) -> Result<Reply, Failure> {
+    match asked? {
+        Reply::Failed(failure) => Err(failure),
+        reply => Ok(reply),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::link::Link;
 use crate::protocol::{Handed, Reply, Request};
 use crate::settlement::{InHand, delivery};
-use crate::shared::{Shared, unexpected};
+use crate::shared::{OWNERS, Shared, unexpected};
 
 #[derive(Debug)]
 pub(crate) struct BusSubscriber {
@@ -73,15 +73,27 @@ impl BusSubscriber {
         Ok(opened)
     }
 
+    /// Attaches to the present owner, or to the next if that one goes meanwhile.
     async fn attach(&mut self) -> Result<(), Failure> {
+        for _ in 1..OWNERS {
+            let link = self.shared.link().await?;
+            match self.attach_over(&link).await {
+                Err(Failure::Unavailable(_)) if link.is_lost() => {}
+                done => return done,
+            }
+        }
         let link = self.shared.link().await?;
+        self.attach_over(&link).await
+    }
+
+    async fn attach_over(&mut self, link: &Link) -> Result<(), Failure> {
         let consumer = self.shared.consumer();
         let (sender, batches) = mpsc::unbounded_channel();
         let Subscription { topic: address, name, ordered, .. } = self.subscription.clone();
         let request = Request::Attach { consumer, address, name, ordered };
-        let attached =
-            Attached { link: link.clone(), consumer, batches, buffered: VecDeque::new(), taken: 0 };
-        match link.ask(request, Some(Sink::Here(sender))).await? {
+        let (link, buffered) = (link.clone(), VecDeque::new());
+        let attached = Attached { link, consumer, batches, buffered, taken: 0 };
+        match attached.link.ask(request, Some(Sink::Here(sender))).await? {
             Reply::Done => self.attached = Some(attached),
             Reply::Failed(failure) => return Err(failure),
             other => return Err(unexpected(&other)),

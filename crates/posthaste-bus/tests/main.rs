@@ -1,7 +1,10 @@
 //! The bus as its users see it.
 
+mod conformance;
 mod dead;
 mod delivering;
+mod dropping;
+mod opening;
 mod processes;
 mod publishing;
 mod sharing;

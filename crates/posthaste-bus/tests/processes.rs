@@ -14,7 +14,7 @@ const PART: &str = "POSTHASTE_BUS_TEST_PART";
 const URL: &str = "POSTHASTE_BUS_TEST_URL";
 
 /// A process that plays a part until its input ends or it is killed.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
@@ -22,7 +22,7 @@ pub struct Process {
 
 impl Process {
     /// Starts a process for a part and waits until it is ready.
-    pub fn start(part: &str, url: &str) -> Self {
+    pub(crate) fn start(part: &str, url: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args(["--exact", "processes::a_process_plays_its_part", "--nocapture"])
             .env(PART, part)
@@ -51,24 +51,24 @@ impl Process {
     }
 
     /// The next thing it says.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(DEADLINE).expect("the process says something")
     }
 
     /// Kills it and returns what it had said by then.
-    pub fn kill(mut self) -> Vec<String> {
+    pub(crate) fn kill(mut self) -> Vec<String> {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
         self.lines.iter().collect()
     }
 
     /// Lets it end in good order.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         drop(self.input.take());
         assert!(self.child.wait().expect("ended").success());
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 }

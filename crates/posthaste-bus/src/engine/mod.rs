@@ -24,6 +24,7 @@ use self::call::Call;
 use self::ledger::Terms;
 use crate::error::{self, Failure};
 use crate::options::BusOptions;
+use crate::protocol::Reply;
 use crate::store::Store;
 
 /// Calls that are applied in one transaction, at most.
@@ -81,6 +82,21 @@ impl Engine {
     /// Serves until it is stopped, until nobody can ask any more, or until the file fails for
     /// good; then closes the file.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
+        let served = self.serve_all();
+        self.calls.close();
+        while let Ok(call) = self.calls.try_recv() {
+            if let Some(answer) = call.into_answer() {
+                let detail = "the bus is closing and has not done this".to_owned();
+                answer.give(Reply::Failed(Failure::Unavailable(detail)));
+            }
+        }
+        served?;
+        self.store
+            .checkpoint()
+            .map_err(|error| error::in_store(self.store.path(), "could not close", &error))
+    }
+
+    fn serve_all(&mut self) -> Result<(), Failure> {
         loop {
             let calls = match self.wait() {
                 Waited::Calls(calls) => calls,
@@ -88,20 +104,17 @@ impl Engine {
                     self.clean();
                     continue;
                 }
-                Waited::Over => break,
+                Waited::Over => return Ok(()),
             };
             let is_last = calls.iter().any(|call| matches!(call, Call::Stop));
             self.apply(calls)?;
             if is_last {
-                break;
+                return Ok(());
             }
             if self.is_littered && self.cleaned.elapsed() >= CLEANING {
                 self.clean();
             }
         }
-        self.store
-            .checkpoint()
-            .map_err(|error| error::in_store(self.store.path(), "could not close", &error))
     }
 
     fn now(&self) -> Now {

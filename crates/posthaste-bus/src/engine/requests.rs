@@ -58,10 +58,12 @@ impl Engine {
                 Ok(self.with_ledger_of((client, consumer), Ledger::withdraw))
             }
             Request::Detach { consumer, taken } => {
-                let reply = self
-                    .with_ledger_of((client, consumer), |ledger, who| ledger.detach(who, taken));
-                self.book.consumers.remove(&(client, consumer));
-                Ok(reply)
+                let who = (client, consumer);
+                self.book.consumers.remove(&who);
+                for desk in self.book.desks.values_mut() {
+                    desk.ledger.detach(who, taken);
+                }
+                Ok(Reply::Done)
             }
             Request::Settle { subscription, lock, fate } => {
                 Ok(self.with_lock(subscription, |ledger| ledger.settle(now.moment, lock, fate)))
@@ -75,8 +77,8 @@ impl Engine {
                 Ok(if renewed == Reply::Done { Reply::Renewed { lock } } else { renewed })
             }
             Request::DeclareQueue { address } => self.declare_queue(&address),
-            Request::TakeDeferred { address, name, sequences } => {
-                self.take_deferred(now, client, &address, &name, &sequences)
+            Request::TakeDeferred { consumer, address, name, sequences } => {
+                self.take_deferred(now, (client, consumer), &address, &name, &sequences)
             }
             Request::ListDeferred { address, name, after, most } => {
                 let Some(subscription) = self.book.subscription(&address, &name) else {
@@ -191,7 +193,7 @@ impl Engine {
     fn take_deferred(
         &mut self,
         now: Now,
-        client: u64,
+        who: (u64, u64),
         address: &str,
         name: &str,
         sequences: &[i64],
@@ -225,7 +227,6 @@ impl Engine {
         };
         let mut taken = Vec::with_capacity(found.len());
         for (sequence, deliveries, parcel) in found {
-            let who = (client, 0);
             let serial = &mut self.serial;
             let next = desk.ledger.take_deferred(now.moment, serial, who, sequence, deliveries);
             // A number that was given twice is handed out once.
