@@ -3,6 +3,7 @@
 
 mod check;
 mod dead;
+mod demo;
 mod doctor;
 mod init;
 mod migrate;
@@ -20,6 +21,9 @@ use crate::failure::Failure;
 /// What the program can do, in the order of the help.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Arguments),
+    #[command(hide = true)]
+    DemoNode(demo::node::Arguments),
     Init(init::Arguments),
     Migrate(migrate::Arguments),
     Check(check::Arguments),
@@ -39,6 +43,8 @@ impl Command {
     /// [`Failure`] with what to tell and the exit status.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Self::Demo(arguments) => Box::pin(demo::run(&arguments, context)).await,
+            Self::DemoNode(arguments) => Box::pin(demo::node::run(arguments, context)).await,
             Self::Init(arguments) => init::run(&arguments, context),
             Self::Migrate(arguments) => Box::pin(migrate::run(&arguments, context)).await,
             Self::Check(arguments) => check::run(&arguments, context),

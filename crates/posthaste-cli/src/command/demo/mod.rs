@@ -1,0 +1,183 @@
+//! `posthaste demo`: the whole path with nothing installed, killed again and again, and judged.
+//!
+//! This process plays the service: concurrent writers change the state of a shop and state
+//! messages in the same transactions. A child process carries the messages to two consumers and
+//! is killed with kill -9. When everything has come to rest, what happened is read from the files
+//! and judged by `posthaste-history`; no counter of this process has a say in it.
+
+mod arrivals;
+mod dice;
+mod drain;
+mod evidence;
+mod gate;
+mod killer;
+mod ledger;
+pub(crate) mod node;
+mod process;
+mod progress;
+mod recorder;
+mod sabotage;
+mod verdict;
+mod world;
+mod writers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::stop::Stop;
+
+use self::dice::Dice;
+use self::evidence::Evidence;
+use self::gate::Gate;
+use self::killer::Killer;
+use self::process::Process;
+use self::progress::{Board, Display};
+use self::sabotage::Sabotage;
+use self::verdict::Outcome;
+use self::world::World;
+use self::writers::Writers;
+
+/// See messages survive kill -9, with nothing installed
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Everything happens in a new temporary folder: a service with a SQLite \
+    database, the embedded bus, a relay and two consumers. The relay and the consumers are \
+    killed again and again while messages flow; then the files are checked for messages that \
+    were lost, invented, out of order or applied twice.\n\nExamples:\n  \
+    posthaste demo\n  \
+    posthaste demo --kills 40 --messages 8000\n  \
+    posthaste demo --sabotage ack-before-commit\n  \
+    posthaste demo --json | tail -n 1 | jq .verdict\n\n\
+    Exit status: 0 the promise was kept, 1 it was broken or something failed, 2 wrong use.")]
+pub(crate) struct Arguments {
+    /// How many messages are committed
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    messages: u64,
+    /// How often the relay and the consumers are killed
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=1000))]
+    kills: u64,
+    /// What chance begins with: the same seed gives the same writers and the same plan of kills
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Break one rule on purpose, to see that it is noticed
+    #[arg(long, value_name = "NAME", value_enum)]
+    sabotage: Option<Sabotage>,
+    /// Keep the files
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the demo to its verdict.
+///
+/// # Errors
+/// [`Failure::Told`] if the promise was broken, another one if there was no verdict.
+pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let seed = match arguments.seed {
+        Some(seed) => seed,
+        None => fresh_seed()?,
+    };
+    let world = World::create().await?;
+    let mut process = Process::new(&world, arguments.sabotage)?;
+    let run = Run { arguments, seed, world: &world, output: context.output };
+    let ended = tokio::select! {
+        biased;
+        () = stop.requested() => Err(Failure::failed("stopped before there was a verdict")),
+        ended = Box::pin(run.play(&mut process)) => ended,
+    };
+    process.end().await;
+    // What was broken without our doing is worth a look.
+    let is_surprise =
+        arguments.sabotage.is_none() && ended.as_ref().is_ok_and(|outcome| !outcome.is_kept());
+    let folder = world.close(arguments.keep || is_surprise).await?;
+    let outcome = ended.map_err(|failure| match (&folder, failure) {
+        (Some(folder), Failure::Failed { message }) => {
+            Failure::failed(format!("{message}; the files are in {}", folder.display()))
+        }
+        (_, failure) => failure,
+    })?;
+    outcome.show(folder.as_deref(), context.output)?;
+    if outcome.is_kept() { Ok(()) } else { Err(Failure::Told) }
+}
+
+fn fresh_seed() -> Result<u64, Failure> {
+    // Short enough to be typed again.
+    let random = getrandom::u32();
+    random.map(u64::from).map_err(|error| {
+        Failure::failed(format!("no random numbers to be had: {error}; give a --seed"))
+    })
+}
+
+/// One run of the demo.
+struct Run<'r> {
+    arguments: &'r Arguments,
+    seed: u64,
+    world: &'r World,
+    output: Output,
+}
+
+impl Run<'_> {
+    /// From the first message to the evidence.
+    async fn play(&self, process: &mut Process) -> Result<Outcome, Failure> {
+        let started = Instant::now();
+        let board = Arc::new(Board::new(self.arguments.messages, self.arguments.kills));
+        let display = Display::start(Arc::clone(&board), self.world.clone(), self.output);
+        let evidence = self.play_shown(process, &board).await;
+        display.end().await;
+        let evidence = evidence?;
+        Ok(Outcome {
+            report: evidence.check(),
+            evidence,
+            kills: process.kills(),
+            seed: self.seed,
+            duration: started.elapsed(),
+            sabotage: self.arguments.sabotage,
+            held_open: board.held_open(),
+        })
+    }
+
+    async fn play_shown(
+        &self,
+        process: &mut Process,
+        board: &Arc<Board>,
+    ) -> Result<Evidence, Failure> {
+        let gate = Arc::new(Gate::new(self.arguments.messages));
+        let mut dice = Dice::new(self.seed);
+        let pace = writers::pace(self.arguments.messages);
+        let writers = Writers::start(self.world, &gate, board, &mut dice, pace);
+        process.start()?;
+        let killer = Killer::new(self.world, dice);
+        tokio::try_join!(
+            writers.finish(),
+            self.kill_again_and_again(process, killer, &gate, board)
+        )?;
+        drain::until_still(self.world, process).await?;
+        process.stop(Duration::from_secs(15)).await?;
+        Evidence::gather(self.world).await
+    }
+
+    /// Lets a share of the messages go with each life of the process, so that there is something
+    /// on its way whenever it is killed.
+    async fn kill_again_and_again(
+        &self,
+        process: &mut Process,
+        mut killer: Killer,
+        gate: &Gate,
+        board: &Board,
+    ) -> Result<(), Failure> {
+        let lives = self.arguments.kills + 1;
+        for life in 1..lives {
+            let to = self.arguments.messages * life / lives;
+            gate.open_to(to);
+            killer.strike(process, gate, to).await?;
+            board.killed(process.kills());
+            process.start()?;
+        }
+        gate.open_to(self.arguments.messages);
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+//! The service: writers that change the state of a shop and state messages in the same
+//! transactions.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthaste::{Draft, MessageId, Outbox, PublishError};
+use posthaste_core::StoreError;
+use posthaste_sqlite::Sqlite;
+use sqlx::sqlite::SqliteConnection;
+use tokio::task::JoinSet;
+
+use crate::failure::{Failure, sentence};
+
+use super::dice::Dice;
+use super::gate::Gate;
+use super::progress::Board;
+use super::world::{TOPIC, World};
+
+/// The state of the shop. `version` counts the messages of a customer, in the order in which they
+/// are committed.
+pub(super) const TABLES: &str = "
+    create table customer (name text primary key, version integer not null);
+    create table orders (
+        id text primary key,
+        customer text not null,
+        amount integer not null,
+        messages integer not null
+    );
+";
+
+const WRITERS: u64 = 4;
+const CUSTOMERS: u64 = 12;
+/// Most messages of one transaction.
+const MESSAGES: u32 = 4;
+/// Of a hundred transactions, how many are rolled back, and how many are held open.
+const ROLLED_BACK: u64 = 18;
+const HELD_OPEN: u64 = 10;
+/// How often a transaction that others got in the way of is tried again.
+const TRIES: u32 = 100;
+/// After so many tries a transaction takes the write lock first, or busy others could keep it
+/// from ever getting one.
+const OPTIMISM: u32 = 3;
+
+/// How long a writer rests between transactions at most: long enough that a small demo is not
+/// over before the first kill.
+pub(super) fn pace(messages: u64) -> Duration {
+    let whole = Duration::from_secs(12) * u32::try_from(WRITERS).unwrap_or(1);
+    let longest = whole / u32::try_from(messages).unwrap_or(u32::MAX).max(1);
+    longest.min(Duration::from_millis(16))
+}
+
+/// The writers at work.
+pub(super) struct Writers(JoinSet<Result<(), Failure>>);
+
+impl Writers {
+    /// Starts them; they end when the gate has let all messages pass.
+    pub(super) fn start(
+        world: &World,
+        gate: &Arc<Gate>,
+        board: &Arc<Board>,
+        dice: &mut Dice,
+        pace: Duration,
+    ) -> Self {
+        let mut writers = JoinSet::new();
+        for number in 0..WRITERS {
+            let writer = Writer {
+                number,
+                database: world.app().clone(),
+                outbox: Outbox::new(world.app().clone()),
+                board: Arc::clone(board),
+                dice: dice.split(),
+                pace,
+            };
+            let (acknowledged, rolled_back) =
+                (world.files().acknowledged(), world.files().rolled_back());
+            let gate = Arc::clone(gate);
+            writers.spawn(async move {
+                let diary = Diary {
+                    acknowledged: append_to(&acknowledged)?,
+                    rolled_back: append_to(&rolled_back)?,
+                };
+                writer.work(&gate, diary).await
+            });
+        }
+        Self(writers)
+    }
+
+    /// Waits until all messages are committed.
+    ///
+    /// # Errors
+    /// If one of the writers cannot write.
+    pub(super) async fn finish(mut self) -> Result<(), Failure> {
+        while let Some(ended) = self.0.join_next().await {
+            match ended {
+                Ok(result) => result?,
+                Err(error) => return Err(Failure::failed(format!("a writer ended: {error}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a writer knows for sure, written down where the checks find it.
+struct Diary {
+    acknowledged: File,
+    rolled_back: File,
+}
+
+fn append_to(path: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
+}
+
+fn note(file: &mut File, ids: &[MessageId]) -> Result<(), Failure> {
+    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    file.write_all(lines.as_bytes())
+        .map_err(|error| Failure::failed(format!("cannot note what was committed: {error}")))
+}
+
+/// One writer.
+struct Writer {
+    number: u64,
+    database: Sqlite,
+    outbox: Outbox<Sqlite>,
+    board: Arc<Board>,
+    dice: Dice,
+    pace: Duration,
+}
+
+/// What a transaction will do.
+struct Plan {
+    order: String,
+    customer: String,
+    parts: Vec<Part>,
+    /// Begins by reading, like many a service, and takes the write lock late.
+    reads_first: bool,
+    /// How long it stays open once everything is written.
+    held: Duration,
+    rolls_back: bool,
+    /// Commits without telling anybody, as a service does that has its own way to commit.
+    commits_plainly: bool,
+}
+
+/// A message that will be stated.
+struct Part {
+    has_key: bool,
+    due_in: Option<Duration>,
+    amount: u64,
+}
+
+/// How a transaction ended.
+enum Ended {
+    Committed,
+    RolledBack,
+    /// Others got in its way: nothing was written.
+    Busy,
+}
+
+impl Writer {
+    async fn work(mut self, gate: &Gate, mut diary: Diary) -> Result<(), Failure> {
+        let mut number = 0_u64;
+        loop {
+            let most = 1 + u32::try_from(self.dice.below(u64::from(MESSAGES))).unwrap_or(0);
+            let Some(leave) = gate.pass(most).await else { return Ok(()) };
+            number += 1;
+            let plan = self.plan(number, leave.messages());
+            let messages = u64::try_from(plan.parts.len()).unwrap_or(0);
+            if self.carry_out(&plan, &mut diary).await? {
+                self.board.committed(messages);
+                leave.used();
+            } else {
+                self.board.rolled_back(messages);
+                drop(leave);
+            }
+            tokio::time::sleep(self.dice.up_to(self.pace)).await;
+        }
+    }
+
+    fn plan(&mut self, number: u64, messages: usize) -> Plan {
+        let dice = &mut self.dice;
+        let parts = (0..messages).map(|_| {
+            let has_key = dice.chance(85);
+            // A message that is not due yet does not hold its key back, so only messages
+            // without order are put off.
+            let is_late = !has_key && dice.chance(40);
+            let late = Duration::from_millis(50) + dice.up_to(Duration::from_millis(450));
+            Part { has_key, due_in: is_late.then_some(late), amount: 1 + dice.below(1000) }
+        });
+        let parts = parts.collect();
+        let is_held = dice.chance(HELD_OPEN);
+        let held = Duration::from_millis(2) + dice.up_to(Duration::from_millis(28));
+        Plan {
+            order: format!("{}-{number}", self.number),
+            customer: format!("customer-{}", dice.below(CUSTOMERS)),
+            parts,
+            reads_first: dice.chance(25),
+            held: if is_held { held } else { Duration::ZERO },
+            rolls_back: dice.chance(ROLLED_BACK),
+            commits_plainly: dice.chance(50),
+        }
+    }
+
+    /// Whether it was committed.
+    async fn carry_out(&mut self, plan: &Plan, diary: &mut Diary) -> Result<bool, Failure> {
+        for tries in 0..TRIES {
+            let reads_first = plan.reads_first && tries < OPTIMISM;
+            match Box::pin(self.attempt(plan, reads_first, diary)).await? {
+                Ended::Committed => return Ok(true),
+                Ended::RolledBack => return Ok(false),
+                Ended::Busy => {
+                    let wait = self.dice.up_to(Duration::from_millis(20));
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+        Err(Failure::failed("the database stays busy; is something else using the disk?"))
+    }
+
+    async fn attempt(
+        &self,
+        plan: &Plan,
+        reads_first: bool,
+        diary: &mut Diary,
+    ) -> Result<Ended, Failure> {
+        let begun = match reads_first {
+            true => self.begin_reading(plan).await,
+            false => self.outbox.begin().await.map_err(Trouble::from),
+        };
+        let mut transaction = match begun {
+            Ok(transaction) => transaction,
+            Err(trouble) => return trouble.ended(),
+        };
+        let ids = match self.write(&mut transaction, plan).await {
+            Ok(ids) => ids,
+            Err(trouble) => return trouble.ended(),
+        };
+        if !plan.held.is_zero() {
+            self.board.hold_open();
+            tokio::time::sleep(plan.held).await;
+        }
+        if plan.rolls_back {
+            note(&mut diary.rolled_back, &ids)?;
+            transaction.rollback().await.map_err(failed)?;
+            return Ok(Ended::RolledBack);
+        }
+        if plan.commits_plainly {
+            transaction.commit().await.map_err(failed)?;
+        } else {
+            self.outbox.commit(transaction).await?;
+        }
+        note(&mut diary.acknowledged, &ids)?;
+        Ok(Ended::Committed)
+    }
+
+    /// A transaction that has looked at the shop for a while before it writes.
+    async fn begin_reading(
+        &self,
+        plan: &Plan,
+    ) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, Trouble> {
+        let mut transaction = self.database.pool().begin().await?;
+        sqlx::query("select count(*) from orders where customer = ?1")
+            .bind(&plan.customer)
+            .fetch_one(&mut *transaction)
+            .await?;
+        tokio::time::sleep(plan.held / 4).await;
+        Ok(transaction)
+    }
+
+    /// Changes the shop and states the messages: the point of it all.
+    async fn write(
+        &self,
+        transaction: &mut SqliteConnection,
+        plan: &Plan,
+    ) -> Result<Vec<MessageId>, Trouble> {
+        let keyed = plan.parts.iter().filter(|part| part.has_key).count();
+        let keyed = i64::try_from(keyed).unwrap_or(0);
+        let version: i64 = sqlx::query_scalar(
+            "insert into customer (name, version) values (?1, ?2)
+             on conflict (name) do update set version = version + ?2 returning version",
+        )
+        .bind(&plan.customer)
+        .bind(keyed)
+        .fetch_one(&mut *transaction)
+        .await?;
+        let amount: u64 = plan.parts.iter().map(|part| part.amount).sum();
+        sqlx::query("insert into orders (id, customer, amount, messages) values (?1, ?2, ?3, ?4)")
+            .bind(&plan.order)
+            .bind(&plan.customer)
+            .bind(i64::try_from(amount).unwrap_or(i64::MAX))
+            .bind(i64::try_from(plan.parts.len()).unwrap_or(i64::MAX))
+            .execute(&mut *transaction)
+            .await?;
+        let drafts = drafts(plan, version - keyed);
+        Ok(self.outbox.publish_drafts(transaction, drafts).await?)
+    }
+}
+
+/// The messages of a plan; `version` is that of the customer before.
+fn drafts(plan: &Plan, mut version: i64) -> Vec<Draft> {
+    let drafts = plan.parts.iter().map(|part| {
+        let (kind, stated) = match part.has_key {
+            true => {
+                version += 1;
+                ("order.placed", Some(version))
+            }
+            false => ("order.remembered", None),
+        };
+        let payload = serde_json::json!({
+            "order": plan.order,
+            "customer": plan.customer,
+            "version": stated,
+            "amount": part.amount,
+        });
+        let draft = Draft::new(TOPIC, kind, payload.to_string())
+            .content_type("application/json")
+            .header("shop", "corner shop, \u{dc}berlingen");
+        let draft = if part.has_key { draft.key(&plan.customer) } else { draft };
+        match part.due_in {
+            Some(wait) => draft.due_in(wait),
+            None => draft,
+        }
+    });
+    drafts.collect()
+}
+
+/// Why a transaction did not get to its end.
+enum Trouble {
+    /// Another one holds the lock: trying again helps.
+    Busy,
+    Failed(Failure),
+}
+
+impl Trouble {
+    fn ended(self) -> Result<Ended, Failure> {
+        match self {
+            Self::Busy => Ok(Ended::Busy),
+            Self::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLITE_BUSY and what it is made of: the low byte is 5.
+        let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+        match code {
+            Some(code) if code & 0xff == 5 => Self::Busy,
+            _ => Self::Failed(failed(error)),
+        }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        if error.is_transient() { Self::Busy } else { Self::Failed(error.into()) }
+    }
+}
+
+impl From<PublishError> for Trouble {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Store(error) => error.into(),
+            other => Self::Failed(failed(other)),
+        }
+    }
+}
+
+fn failed(error: impl std::error::Error) -> Failure {
+    Failure::failed(format!("the shop cannot write: {}", sentence(&error)))
+}
