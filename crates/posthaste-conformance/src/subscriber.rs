@@ -409,9 +409,9 @@ pub async fn a_subscription_sees_what_is_published_after_it_was_created(
     let case = make(LONG_LOCK).await;
     let mut early = subscribe(&case.broker, &orders("early")).await;
     let (before, after) = (message("orders"), message("orders"));
-    publish(&case.broker, &[before.clone()]).await;
+    publish(&case.broker, std::slice::from_ref(&before)).await;
     let mut late = subscribe(&case.broker, &orders("late")).await;
-    publish(&case.broker, &[after.clone()]).await;
+    publish(&case.broker, std::slice::from_ref(&after)).await;
     assert_eq!(ids_of(&drain(late.as_mut(), 1).await), [after.id]);
     assert_quiet(late.as_mut(), "what came before is not for it").await;
     let mut both = ids_of(&drain(early.as_mut(), 2).await);
