@@ -28,9 +28,14 @@ impl Context {
         &self.flags
     }
 
-    /// Settings from all layers, with a warning for a secret that stands on the command line.
+    /// Settings from all layers.
     pub(crate) fn load(&self) -> Loaded {
-        let loaded = layers::load(&self.flags, std::env::vars_os());
+        self.warn_of_exposed_secrets();
+        layers::load(&self.flags, std::env::vars_os())
+    }
+
+    /// Warns of a secret that stands on the command line.
+    pub(crate) fn warn_of_exposed_secrets(&self) {
         for flag in self.flags.exposed() {
             let instead = match flag {
                 "--database" => "POSTHASTE_DATABASE_URL",
@@ -43,7 +48,6 @@ impl Context {
                 layers::DEFAULT_FILE
             ));
         }
-        loaded
     }
 
     /// Checked settings, with logging started; `level` is logged if the settings name none.

@@ -1,8 +1,8 @@
 //! The `posthaste` program as a library, so that a backend from elsewhere gets the whole program
 //! with one line: `posthaste_cli::main(Registry::default().broker("acme", acme::open))`.
 //!
-//! It composes and decides nothing: settings are read and checked ([`settings`]), the URL's scheme
-//! chooses the backend ([`registry`]), and each command is one file in `command`. Data goes to
+//! It composes and decides nothing: settings are read and checked (`settings`), the URL's scheme
+//! chooses the backend ([`Registry`]), and each command is one file in `command`. Data goes to
 //! standard output, talk to standard error; exit status 0 is done, 1 failed, 2 wrong use.
 
 mod actor;

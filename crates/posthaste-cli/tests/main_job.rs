@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::place::{Lines, Place, Running, eventually};
+use crate::place::{Lines, Place, Running, eventually, skip};
 
 const ORDERS: usize = 300;
 const KILLS: usize = 6;
@@ -100,7 +100,7 @@ impl Shop {
 #[test]
 fn every_order_is_printed_in_order_although_everything_is_killed() {
     if !python_is_there() {
-        eprintln!("posthaste-skip: there is no python3 with SQLite 3.31");
+        skip("there is no python3 with SQLite 3.31");
         return;
     }
     let mut shop = Shop::open();

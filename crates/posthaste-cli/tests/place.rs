@@ -253,6 +253,13 @@ impl Drop for Running {
     }
 }
 
+/// Says why a test could not be run here, past the test runner, which keeps what a test prints to
+/// itself.
+pub(crate) fn skip(reason: &str) {
+    let line = format!("posthaste-skip: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("standard error can be written");
+}
+
 /// Asks again and again until there is an answer.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

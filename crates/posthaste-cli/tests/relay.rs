@@ -95,15 +95,15 @@ fn it_stops_at_once_while_it_waits() {
 #[test]
 fn one_leads_and_another_takes_over_when_it_is_killed() {
     let place = Place::ready();
-    let listening = |()| place.start(["run", "--log-format", "json", "--listen", "127.0.0.1:0"]);
-    let first = listening(());
+    let listening = || place.start(["run", "--log-format", "json", "--listen", "127.0.0.1:0"]);
+    let first = listening();
     let ready = |relay: &Running| {
         let (status, body) = get(address_of(relay), "/health/ready", "localhost");
         let body: Value = serde_json::from_str(&body).unwrap();
         (status == 200).then(|| body["leading"].as_bool().unwrap())
     };
     eventually("the first leads", || (ready(&first) == Some(true)).then_some(()));
-    let second = listening(());
+    let second = listening();
     eventually("the second stands by", || (ready(&second) == Some(false)).then_some(()));
     first.kill();
     place.run(["publish", "t", "k", "x"]).with(0);

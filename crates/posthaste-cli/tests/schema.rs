@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::place::{Place, is_there};
+use crate::place::{Place, is_there, skip};
 
 #[test]
 fn migrate_creates_says_so_and_changes_nothing_again() {
@@ -79,7 +79,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     create_dir(&folder).unwrap();
     set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
     if write(folder.join("probe"), "").is_ok() {
-        eprintln!("posthaste-skip: permissions do not bind this user");
+        skip("permissions do not bind this user");
         return;
     }
     let url = format!("sqlite://{}", folder.join("app.db").display());

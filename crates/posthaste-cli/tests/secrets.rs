@@ -84,6 +84,9 @@ fn a_password_on_the_command_line_is_warned_about() {
     let ended = place.run(["check", "--json", "--set", &set]).with(2);
     assert!(ended.err.lines().next().unwrap().contains("\"warning\""), "{ended:?}");
     is_silent(&ended);
+    is_silent(&place.run(["init", "--broker", &url]).with(0));
+    let written = std::fs::read_to_string(place.path("posthaste.toml")).unwrap();
+    assert!(written.contains(&url), "a file is where passwords belong");
     let quiet = place.run(["check", "--broker", "bus:///a.db"]);
     assert!(!quiet.err.contains("everybody"), "{quiet:?}");
 }

@@ -29,7 +29,7 @@ struct Shared {
     destination: String,
     phase: Mutex<Phase>,
     look: tokio::sync::Mutex<Option<Look>>,
-    leader_seen: Mutex<Instant>,
+    leader_seen: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone)]
@@ -64,7 +64,7 @@ impl Health {
             destination: destination.into(),
             phase: Mutex::new(Phase::Waiting("starting".to_owned())),
             look: tokio::sync::Mutex::new(None),
-            leader_seen: Mutex::new(Instant::now()),
+            leader_seen: Mutex::new(None),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -127,9 +127,9 @@ impl Health {
         let held = |status: &Status| status.leases.iter().any(|one| one.name.starts_with(&lease));
         let mut last = self.shared.leader_seen.lock().unwrap_or_else(PoisonError::into_inner);
         if relay.leading || seen.as_ref().is_ok_and(held) {
-            *last = Instant::now();
+            *last = Some(Instant::now());
         }
-        last.elapsed() < INTERREGNUM
+        last.is_some_and(|last| last.elapsed() < INTERREGNUM)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::settings::layers::DEFAULT_FILE;
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(_: &Arguments, context: &Context) -> Result<(), Failure> {
+    context.warn_of_exposed_secrets();
     let path = context.flags().file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let given = |wanted: &str| {
         let assignments = context.flags().assignments.iter().rev();
