@@ -2,6 +2,7 @@
 //! and by what it writes.
 
 mod dead;
+mod demo;
 mod doctor;
 mod init;
 mod main_job;

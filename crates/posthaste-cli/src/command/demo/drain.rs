@@ -12,8 +12,11 @@ use super::world::World;
 
 /// How long nothing must happen once everything seems to have arrived.
 const SETTLED: Duration = Duration::from_millis(300);
-/// How long nothing must happen before what is missing is given up.
-const STILL: Duration = Duration::from_secs(3);
+/// How long nothing must happen before what is missing is given up: longer than any machine
+/// stands still for a moment.
+const STILL: Duration = Duration::from_secs(20);
+/// The same where something is expected to be missing.
+const STILL_SABOTAGED: Duration = Duration::from_secs(3);
 /// How long it may take at all; a run of many messages moves all the while.
 const MOST: Duration = Duration::from_secs(120);
 /// How often to look.
@@ -36,12 +39,17 @@ struct Sight {
 ///
 /// # Errors
 /// If a file cannot be read or the process ends.
-pub(super) async fn until_still(world: &World, process: &mut Process) -> Result<(), Failure> {
+pub(super) async fn until_still(
+    world: &World,
+    process: &mut Process,
+    is_sabotaged: bool,
+) -> Result<(), Failure> {
+    let still = if is_sabotaged { STILL_SABOTAGED } else { STILL };
     let started = Instant::now();
     let (mut before, mut since) = (look(world).await?, started);
     loop {
         let is_done = before.unsent == 0 && before.unhandled == 0;
-        let patience = if is_done { SETTLED } else { STILL };
+        let patience = if is_done { SETTLED } else { still };
         if since.elapsed() > patience || started.elapsed() > MOST {
             return Ok(());
         }

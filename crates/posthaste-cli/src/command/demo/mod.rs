@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 12)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=1000))]
     kills: u64,
-    /// What chance begins with: the same seed gives the same writers and the same plan of kills
+    /// Where chance begins; how the processes interleave still differs from run to run
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Break one rule on purpose, to see that it is noticed
@@ -155,7 +155,7 @@ impl Run<'_> {
             writers.finish(),
             self.kill_again_and_again(process, killer, &gate, board)
         )?;
-        drain::until_still(self.world, process).await?;
+        drain::until_still(self.world, process, self.arguments.sabotage.is_some()).await?;
         process.stop(Duration::from_secs(15)).await?;
         Evidence::gather(self.world).await
     }

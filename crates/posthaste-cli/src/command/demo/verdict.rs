@@ -79,13 +79,13 @@ impl Outcome {
                transactions of its SQLite database. {} more messages were rolled back;\n  \
                {} transactions were held open for a while.\n  \
                The process with the relay and the consumers {} was killed\n  \
-               with kill -9 {} times and started again, while messages were on their way.\n",
+               with kill -9 {} and started again, while messages were on their way.\n",
             grouped(orders),
             grouped(report.committed),
             grouped(report.rolled_back),
             grouped(self.held_open),
             CONSUMERS.join(" and "),
-            self.kills,
+            times(self.kills),
         );
         if let Some(sabotage) = self.sabotage {
             text.push_str(&format!(
@@ -167,6 +167,13 @@ impl Outcome {
                posthaste init                                # settings for your own service\n  \
                posthaste subscribe orders                    # see messages of a bus arrive"
         )
+    }
+}
+
+fn times(number: u64) -> String {
+    match number {
+        1 => "once".to_owned(),
+        number => format!("{} times", grouped(number)),
     }
 }
 
