@@ -22,7 +22,7 @@ fn good(what: String) -> Finding {
 pub(crate) async fn findings(store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
     let path = store.path();
-    findings.extend(unwritable(path.as_ref()));
+    findings.extend(unwritable(&path));
     let failed = store.failed("opening the database");
     let mut connection = match store.pool.acquire().await.map_err(&failed) {
         Ok(connection) => connection,
@@ -63,7 +63,7 @@ async fn look(
     let version: String =
         sqlx::query_scalar("select sqlite_version()").fetch_one(&mut *connection).await?;
     let found = schema::version(&mut *connection).await?;
-    let path = store.path().as_ref().display().to_string();
+    let path = store.path().display().to_string();
     let mut findings = vec![good(format!("{path} opens with SQLite {version}"))];
     findings.push(journal(&mut *connection).await?);
     findings.push(durability(&mut *connection).await?);

@@ -81,7 +81,7 @@ fn by_code(doing: &str, path: &Path, code: i32, said: &str, error: sqlx::Error) 
         18 | 19 | 20 | 25 => {
             StoreError::Rejected { reason: refusal(said), source: Some(Box::new(error)) }
         }
-        1 if names_our_table(said) => schema::missing(said),
+        1 if is_incomplete(said) => schema::missing(said),
         _ => failed(format!("{doing}: {said}"), error),
     }
 }
@@ -96,11 +96,11 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| matches!(code(error) & 0xff, 5 | 6))
 }
 
-fn names_our_table(said: &str) -> bool {
-    (said.starts_with("no such table")
-        || said.contains("no column named")
-        || said.starts_with("no such column"))
-        && said.contains("posthaste_")
+/// Whether a table or a column is missing: statements of this crate name only its own.
+fn is_incomplete(said: &str) -> bool {
+    said.starts_with("no such table")
+        || said.starts_with("no such column")
+        || said.contains("has no column named")
 }
 
 /// The sentence in a refusal of the tables.

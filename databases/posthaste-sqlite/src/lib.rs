@@ -5,6 +5,20 @@
 //! checkpoint of a destination is one number: everything up to it has a verdict. The outbox is
 //! insert-only; what cannot be sent at once stands in `posthaste_held`.
 //!
+//! ```no_run
+//! use posthaste_core::transaction::OutboxWriter as _;
+//!
+//! # async fn place(pool: sqlx::SqlitePool, message: posthaste_core::Message)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! let outbox = posthaste_sqlite::Sqlite::new(pool.clone());
+//! let mut tx = pool.begin().await?;
+//! sqlx::query("insert into orders (total) values (42)").execute(&mut *tx).await?;
+//! outbox.enqueue(&mut tx, &[message]).await?;
+//! tx.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What must hold here:
 //! - Nothing but [`Schema::migrate`](posthaste_core::database::Schema::migrate) creates or changes
 //!   tables, creates the file or changes its journal mode.

@@ -16,7 +16,8 @@ const HELD: &str = "select coalesce(sum(state = 'due'), 0), coalesce(sum(state =
      coalesce(sum(state = 'behind'), 0), coalesce(sum(state = 'parked'), 0) \
      from posthaste_held where destination = ?1";
 
-/// Parameter: destination. How many of those past the checkpoint could be sent, and since when.
+/// Parameters: destination, whether a key is parked. How many of those past the checkpoint could
+/// be sent, and since when.
 const PAST: &str = concat!(
     "select count(*), min(o.stated_at), ",
     now!(),
@@ -24,12 +25,13 @@ const PAST: &str = concat!(
      where o.seq > coalesce((select position from posthaste_checkpoint where destination = ?1), 0) \
      and (o.due_at is null or o.due_at <= ",
     now!(),
-    ") and not (o.key is not null \
-       and exists (select 1 from posthaste_held p where p.destination = ?1 and p.topic = o.topic \
-         and p.key = o.key and p.state <> 'due' and p.state = 'parked'))"
+    ") and not (?2 and o.key is not null \
+       and exists (select 1 from posthaste_held p indexed by posthaste_held_line \
+         where p.destination = ?1 and p.topic = o.topic and p.key = o.key \
+           and p.state <> 'due' and p.state = 'parked'))"
 );
 
-/// Parameter: destination. The same of those in the side table.
+/// Parameters as before. The same of those in the side table.
 const ASIDE: &str = concat!(
     "select count(*), min(o.stated_at), ",
     now!(),
@@ -38,9 +40,9 @@ const ASIDE: &str = concat!(
      and (h.state in ('retry', 'behind') or h.state = 'due' and h.ready_at <= ",
     now!(),
     ") \
-     and not (h.key is not null and exists (select 1 from posthaste_held p \
-       where p.destination = ?1 and p.topic = h.topic and p.key = h.key and p.seq < h.seq \
-         and p.state <> 'due' and p.state = 'parked'))"
+     and not (?2 and h.key is not null and exists (select 1 from posthaste_held p \
+       indexed by posthaste_held_line where p.destination = ?1 and p.topic = h.topic \
+         and p.key = h.key and p.seq < h.seq and p.state <> 'due' and p.state = 'parked'))"
 );
 
 /// Parameters: destination, after, topic, most rows. A row that the checkpoint has passed was sent
@@ -130,8 +132,11 @@ async fn status(
     let mut backlog = 0;
     let mut oldest: Option<(i64, i64)> = None;
     for statement in [PAST, ASIDE] {
-        let (count, stated_at, now): (i64, Option<i64>, i64) =
-            sqlx::query_as(statement).bind(destination).fetch_one(&mut *connection).await?;
+        let (count, stated_at, now): (i64, Option<i64>, i64) = sqlx::query_as(statement)
+            .bind(destination)
+            .bind(parked > 0)
+            .fetch_one(&mut *connection)
+            .await?;
         backlog += number::count(count);
         if let Some(stated_at) = stated_at {
             let least = oldest.map_or(stated_at, |(least, _)| least.min(stated_at));

@@ -1,7 +1,9 @@
 //! Reading the outbox: what is past a checkpoint, and what may leave the side table.
 //!
 //! Each reading is one statement, so it sees one state of the database. How many rows fit into
-//! the limit is decided from their sizes before any payload is loaded.
+//! the limit is decided from their sizes before any payload is loaded. Indexes of the side table
+//! are named, because without statistics SQLite takes its primary key, which is a walk through
+//! all that is held: measured with 100,000 rows held, 400 ms instead of 4.
 
 use async_trait::async_trait;
 use posthaste_core::lease::Lease;
@@ -19,7 +21,7 @@ const READ: &str = concat!(
     "with clock (now) as materialized (select ",
     now!(),
     "), \
-     upcoming (seq, size) as materialized (select seq, 256 + octet_length(topic) \
+     upcoming (seq, size) as materialized (select seq, 256 + coalesce(octet_length(topic), 0) \
        + coalesce(octet_length(headers), 0) + coalesce(octet_length(payload), 0) \
        from posthaste_outbox where seq > ?2 order by seq limit ?3 + 1), \
      taken (seq) as materialized (select seq from (select seq, \
@@ -28,7 +30,8 @@ const READ: &str = concat!(
        where place <= ?3 and before < ?4) \
      select m.seq, 0 as attempts, \
        case when m.due_at > clock.now then m.due_at - clock.now end as due_in, \
-       m.key is not null and exists (select 1 from posthaste_held h where h.destination = ?1 \
+       m.key is not null and exists (select 1 from posthaste_held h \
+         indexed by posthaste_held_line where h.destination = ?1 \
          and h.topic = m.topic and h.key = m.key and h.state <> 'due') as blocked, \
        (select count(*) from upcoming) as found, ",
     message_columns!(),
@@ -43,22 +46,25 @@ const READY: &str = concat!(
     "with clock (now) as materialized (select ",
     now!(),
     "), \
-     ready (seq, size) as materialized (select h.seq, 256 + coalesce(octet_length(o.headers), 0) \
-         + coalesce(octet_length(o.payload), 0) \
-       from clock, posthaste_held h left join posthaste_outbox o on o.seq = h.seq \
+     first (seq) as materialized (select h.seq \
+       from clock, posthaste_held h indexed by posthaste_held_ready \
        where h.destination = ?1 and h.ready_at <= clock.now and (h.state = 'due' \
          or h.state = 'retry' and (h.key is null or not exists (select 1 from posthaste_held e \
-           where e.destination = ?1 and e.topic = h.topic and e.key = h.key and e.state <> 'due' \
-             and e.seq < h.seq and not (e.state = 'retry' and e.ready_at <= clock.now)))) \
+           indexed by posthaste_held_line where e.destination = ?1 and e.topic = h.topic \
+             and e.key = h.key and e.state <> 'due' and e.seq < h.seq \
+             and not (e.state = 'retry' and e.ready_at <= clock.now)))) \
        order by h.seq limit ?2 + 1), \
+     ready (seq, size) as materialized (select f.seq, 256 + coalesce(octet_length(o.headers), 0) \
+         + coalesce(octet_length(o.payload), 0) \
+       from first f left join posthaste_outbox o on o.seq = f.seq), \
      taken (seq) as materialized (select seq from (select seq, \
          row_number() over (order by seq) as place, \
          sum(size) over (order by seq rows unbounded preceding) - size as before from ready) \
        where place <= ?2 and before < ?3) \
      select h.seq, h.attempts, null as due_in, \
        h.state = 'due' and h.key is not null and exists (select 1 from posthaste_held e \
-         where e.destination = ?1 and e.topic = h.topic and e.key = h.key \
-           and e.state <> 'due') as blocked, \
+         indexed by posthaste_held_line where e.destination = ?1 and e.topic = h.topic \
+           and e.key = h.key and e.state <> 'due') as blocked, \
        (select count(*) from ready) as found, m.seq is null as gone, ",
     message_columns!(),
     " from taken t join posthaste_held h on h.destination = ?1 and h.seq = t.seq \
@@ -70,7 +76,7 @@ const NEXT: &str = concat!(
     "select min(ready_at) - ",
     now!(),
     " from posthaste_held \
-     where destination = ?1 and ready_at > ",
+     indexed by posthaste_held_ready where destination = ?1 and ready_at > ",
     now!()
 );
 

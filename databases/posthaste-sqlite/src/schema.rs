@@ -44,7 +44,8 @@ pub(crate) fn refuse_other(found: Option<u32>) -> Result<(), StoreError> {
         Some(VERSION) => return Ok(()),
         None => "the database has no tables of Posthaste; run `posthaste migrate`".to_owned(),
         Some(older) if older < VERSION => format!(
-            "the schema has version {older} and this program needs {VERSION}; run `posthaste migrate`"
+            "the schema has version {older} and this program needs {VERSION}; run \
+             `posthaste migrate`"
         ),
         Some(newer) => format!(
             "the schema has version {newer} and this program knows only {VERSION}; use a newer \
@@ -75,10 +76,10 @@ impl Store {
 
     async fn migrate(&self) -> Result<Migrated, StoreError> {
         let mut notes = Vec::new();
-        let created = !self.path().as_ref().exists();
+        let created = !self.path().exists();
         let mut connection = self.connect().await?;
-        if created && self.path().as_ref().exists() {
-            notes.push(format!("created the file {}", self.path().as_ref().display()));
+        if created && self.path().exists() {
+            notes.push(format!("created the file {}", self.path().display()));
         }
         self.refuse_encoding(&mut connection).await?;
         let before = version(&mut connection).await.map_err(self.failed("reading the schema"))?;

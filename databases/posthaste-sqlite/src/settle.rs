@@ -121,8 +121,8 @@ const REMOVE: &str = "delete from posthaste_held where destination = ?1 \
 /// Parameters: destination, topic, key, now. Looks at the first of the line only, so that its
 /// cost does not depend on how long the line is.
 const NORMALISE: &str = "with line as materialized (select seq, state from posthaste_held \
-       where destination = ?1 and topic = ?2 and key = ?3 and state <> 'due' \
-       order by seq limit 256) \
+       indexed by posthaste_held_line where destination = ?1 and topic = ?2 and key = ?3 \
+       and state <> 'due' order by seq limit 256) \
      update posthaste_held set state = 'retry', ready_at = ?4 where destination = ?1 and seq in \
        (select seq from line where state = 'behind' and seq < coalesce( \
          (select min(seq) from line where state <> 'behind'), 9223372036854775807))";
@@ -320,9 +320,7 @@ async fn carry_out(
     for (topic, key) in &plan.keys {
         normalise(connection, to, topic, key, now).await?;
     }
-    if let Some(position) = plan.reached {
-        move_checkpoint(connection, to, position, now).await?;
-    }
+    move_checkpoint(connection, to, plan.reached.unwrap_or(0), now).await?;
     log_batch(connection, plan, lease, settlement, now).await
 }
 
@@ -338,7 +336,8 @@ pub(crate) async fn normalise(
     query.execute(connection).await.map(|_| ())
 }
 
-/// A checkpoint never goes back: what it has passed has a verdict.
+/// A checkpoint never goes back: what it has passed has a verdict. It is there from the first
+/// settlement on, so that nothing is pruned that this destination still needs.
 async fn move_checkpoint(
     connection: &mut SqliteConnection,
     destination: &str,

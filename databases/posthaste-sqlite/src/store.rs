@@ -1,6 +1,6 @@
 //! The handle on a database: a pool, and what its clones share.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// The database file.
-    pub(crate) fn path(&self) -> impl AsRef<Path> + use<> {
+    pub(crate) fn path(&self) -> PathBuf {
         self.connect_options().get_filename().to_path_buf()
     }
 

@@ -25,8 +25,7 @@ const PRUNE: &str = concat!(
      where o.stated_at < ",
     now!(),
     " - ?1 \
-       and not exists (select 1 from posthaste_checkpoint c join posthaste_held h \
-         on h.destination = c.destination and h.seq = o.seq) \
+       and o.seq not in (select seq from posthaste_held) \
        and o.seq not in (select seq from posthaste_dead_letter where seq is not null) \
      order by seq limit ?2)"
 );

@@ -61,7 +61,7 @@ macro_rules! at_every_poll {
             no_transaction_is_open(&$fixture).await;
             if let Some(result) = done {
                 result.expect(stringify!($call));
-                assert!(polls > 1, "the call was really interrupted before");
+                assert!(polls > 0, "the call was dropped at least once");
                 break;
             }
         }

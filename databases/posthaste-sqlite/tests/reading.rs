@@ -71,6 +71,23 @@ async fn a_key_with_held_entries_is_blocked_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_row_of_nothing_but_nulls_is_read_like_any_other() {
+    let fixture = Fixture::new().await;
+    let mut connection = fixture.database.pool().acquire().await.expect("a connection");
+    for statement in [
+        "pragma ignore_check_constraints = on",
+        "insert into posthaste_outbox (topic) values (null)",
+        "pragma ignore_check_constraints = off",
+    ] {
+        sqlx::query(statement).execute(&mut *connection).await.expect(statement);
+    }
+    drop(connection);
+    let batch = fixture.read().await;
+    assert_eq!((batch.entries.len(), batch.more, batch.checkpoint.as_str()), (1, false, "1"));
+    assert!(batch.entries[0].body.is_err());
+}
+
+#[tokio::test]
 async fn rows_written_past_the_checks_are_answers_and_block_nothing() {
     let fixture = Fixture::new().await;
     fixture.execute("drop trigger posthaste_outbox_headers").await.expect("by hand");

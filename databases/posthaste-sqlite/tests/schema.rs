@@ -158,3 +158,13 @@ async fn a_database_in_utf16_is_refused() {
     let error = fixture.database.migrate().await.expect_err("UTF-16");
     assert!(error.to_string().contains("UTF-16le"), "{error}");
 }
+
+#[tokio::test]
+async fn tables_that_vanish_under_a_running_program_are_a_schema_error() {
+    let fixture = Fixture::new().await;
+    fixture.database.enqueue_alone(&[message(1)]).await.expect("enqueue");
+    fixture.execute("drop table posthaste_outbox").await.expect("by hand");
+    let error = fixture.database.enqueue_alone(&[message(2)]).await.expect_err("no table");
+    assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
+    assert!(error.to_string().contains("posthaste_outbox"), "{error}");
+}
