@@ -2,7 +2,7 @@
 //! mean.
 //!
 //! Both are cheap to clone, and every clone is another handle to the same thing. Both run on
-//! tokio's clock, so that [`tokio::time::pause`] and [`tokio::time::advance`] decide when something
+//! tokio's clock, so that `tokio::time::pause` and `tokio::time::advance` decide when something
 //! is due, a lease runs out or a lock is lost. Nothing is written to a disk: what they hold ends
 //! with the last handle.
 //!

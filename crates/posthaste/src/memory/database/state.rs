@@ -59,7 +59,7 @@ pub(super) struct OutboxRow {
 pub(super) struct Destination {
     pub(super) frontier: Option<Frontier>,
     pub(super) side_table: SideTable,
-    /// Numbers that became dead letters here and are still in the outbox.
+    /// What was settled lately, for the rates.
     pub(super) batches: VecDeque<Settlements>,
 }
 
