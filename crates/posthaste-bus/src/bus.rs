@@ -52,13 +52,17 @@ impl Bus {
             .map_err(|error| error::in_file(&path, "could not start a runtime for", &error))?;
         let (state, states) = watch::channel(State::Seeking);
         let (stop, stops) = watch::channel(false);
-        let answer_within = options.answer_within;
-        let clock = Clock { runtime: runtime.handle().clone(), answer_within };
+        let (clock, clocks) = Clock::new(runtime.handle().clone(), options.answer_within);
         let shared = Shared::new(path.clone(), options.clone(), clock.clone(), states, stop);
         let keeper = Keeper { path: path.clone(), options, clock, state, stop: stops };
         thread::Builder::new()
             .name("posthaste-bus-io".to_owned())
-            .spawn(move || runtime.block_on(keeper.run(owned)))
+            .spawn(move || {
+                runtime.block_on(async move {
+                    keeper.run(owned).await;
+                    clocks.all_gone().await;
+                });
+            })
             .map_err(|error| error::in_file(&path, "could not start a thread for", &error))?;
         Ok(Self { shared })
     }

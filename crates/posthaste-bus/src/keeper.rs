@@ -15,8 +15,9 @@ use crate::shared::State;
 
 /// How long the way to the engine may be sought before callers are told that it is away.
 const GRACE: Duration = Duration::from_secs(1);
-/// The first and the longest wait between two attempts.
-const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// The first and the longest wait between two attempts, and the longest where a person has to act.
+const WAITS: (Duration, Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_millis(50), Duration::from_secs(1));
 
 /// What the keeper works with.
 #[derive(Debug)]
@@ -84,10 +85,14 @@ impl Keeper {
         let start = Instant::now();
         let mut wait = WAITS.0;
         while !self.is_stopped() {
+            let mut longest = WAITS.1;
             match self.try_once().await {
                 Ok(found) => return Some(found),
                 Err(failure) => {
                     let is_final = matches!(failure, Failure::Failed(_));
+                    if is_final {
+                        longest = WAITS.2;
+                    }
                     if is_final || start.elapsed() >= GRACE {
                         self.state.send_replace(State::Away(failure));
                     }
@@ -97,7 +102,7 @@ impl Keeper {
                 () = self.stopped() => {}
                 () = tokio::time::sleep(wait) => {}
             }
-            wait = (wait * 2).min(WAITS.1);
+            wait = (wait * 2).min(longest);
         }
         None
     }

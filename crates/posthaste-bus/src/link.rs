@@ -1,6 +1,7 @@
 //! A way to the engine: its own queue in the process that owns the file, or that of a connection.
 //! Handles do not know which.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,14 +106,31 @@ pub(crate) struct Room(
 );
 
 /// Time limits that run on the bus' own runtime, so that a caller's runtime needs no timer and may
-/// have its time paused.
+/// have its time paused. That runtime lives as long as any clock does.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
-    pub(crate) runtime: Handle,
-    pub(crate) answer_within: Duration,
+    runtime: Handle,
+    answer_within: Duration,
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// Ends when no clock is left.
+#[derive(Debug)]
+pub(crate) struct Clocks(mpsc::Receiver<Infallible>);
+
+impl Clocks {
+    pub(crate) async fn all_gone(mut self) {
+        self.0.recv().await;
+    }
 }
 
 impl Clock {
+    /// A clock on a runtime that has to be kept until all clocks are gone.
+    pub(crate) fn new(runtime: Handle, answer_within: Duration) -> (Self, Clocks) {
+        let (alive, gone) = mpsc::channel(1);
+        (Self { runtime, answer_within, _alive: alive }, Clocks(gone))
+    }
+
     /// Ends after the time limit for answers.
     pub(crate) fn limit(&self) -> tokio::time::Sleep {
         self.sleep(self.answer_within)

@@ -189,10 +189,7 @@ async fn read_all(
             Request::Attach { consumer, .. } => Some(Sink::There(*consumer, outbound.clone())),
             _ => None,
         };
-        let answer = match number {
-            0 => Answer::Nowhere,
-            number => Answer::There(number, outbound.clone(), permit),
-        };
+        let answer = Answer::There(number, outbound.clone(), permit);
         if calls.send(Call::Request { client, request, answer, sink }).is_err() {
             break;
         }

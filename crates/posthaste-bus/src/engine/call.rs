@@ -51,6 +51,8 @@ impl Answer {
         match self {
             Self::Nowhere => {}
             Self::Here(sender, _room) => drop(sender.send(reply)),
+            // Nobody waits for the answer to a request without a number.
+            Self::There(0, ..) => {}
             Self::There(number, outbound, _room) => outbound.send(Parting::Reply(number, reply)),
         }
     }

@@ -1,6 +1,8 @@
 //! Dead letters: listed, reposted, discarded. What a person does is recorded in the same
 //! transaction, for all that were named or for none.
 
+use std::collections::{HashMap, HashSet};
+
 use posthaste_core::MessageId;
 
 use super::Engine;
@@ -40,7 +42,7 @@ impl Engine {
     }
 
     pub(super) fn get_dead(&mut self, reference: &str) -> Done {
-        let row = self.dead_at(reference)?;
+        let row = self.dead_in(&self.paths(), reference)?;
         Ok(Reply::Dead(row.into_iter().map(|row| self.dead(row)).collect()))
     }
 
@@ -101,18 +103,17 @@ impl Engine {
 
     /// The rows of all references, each named once, or why not.
     fn dead_all(&self, references: &[String]) -> rusqlite::Result<Result<Vec<DeadRow>, Reply>> {
-        let mut rows: Vec<DeadRow> = Vec::with_capacity(references.len().min(1000));
+        let paths = self.paths();
+        let mut named = HashSet::with_capacity(references.len());
+        let mut rows = Vec::with_capacity(references.len());
         for reference in references {
-            let Some(row) = self.dead_at(reference)? else {
+            let Some(row) = self.dead_in(&paths, reference)? else {
                 return Ok(Err(rejected(format!(
                     "there is no dead letter {}; nothing was changed",
                     shown(reference)
                 ))));
             };
-            let is_same = |one: &DeadRow| {
-                (one.subscription, one.sequence) == (row.subscription, row.sequence)
-            };
-            if rows.iter().any(is_same) {
+            if !named.insert((row.subscription, row.sequence)) {
                 return Ok(Err(rejected(format!(
                     "dead letter {} is named twice; nothing was changed",
                     shown(reference)
@@ -123,12 +124,23 @@ impl Engine {
         Ok(Ok(rows))
     }
 
-    fn dead_at(&self, reference: &str) -> rusqlite::Result<Option<DeadRow>> {
+    /// Subscriptions by their names for people, of which two can be equal (`a/b` of `c`, `a` of
+    /// `b/c`); the number of a message then tells which one is meant.
+    fn paths(&self) -> HashMap<String, Vec<i64>> {
+        let mut paths: HashMap<String, Vec<i64>> = HashMap::new();
+        for id in self.book.desks.keys() {
+            paths.entry(self.book.path(*id)).or_default().push(*id);
+        }
+        paths
+    }
+
+    fn dead_in(
+        &self,
+        paths: &HashMap<String, Vec<i64>>,
+        reference: &str,
+    ) -> rusqlite::Result<Option<DeadRow>> {
         let Some((path, sequence)) = split(reference) else { return Ok(None) };
-        for subscription in self.book.desks.keys() {
-            if self.book.path(*subscription) != path {
-                continue;
-            }
+        for subscription in paths.get(path).into_iter().flatten() {
             if let Some(row) = self.store.dead_letter(*subscription, sequence)? {
                 return Ok(Some(row));
             }

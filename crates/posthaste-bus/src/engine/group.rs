@@ -8,11 +8,11 @@ use super::Engine;
 use super::book::Now;
 use super::call::{Answer, Call};
 use super::change::Change;
-use super::ledger::Consumer;
+use super::ledger::{Consumer, Handout};
 use super::publish::{Kept, Publication};
 use crate::error::Failure;
 use crate::parcel::Parcel;
-use crate::protocol::{Handed, Reply, Request, Word};
+use crate::protocol::{Fate, Handed, Reply, Request, Word};
 
 /// Bytes of one batch of deliveries, at most (one message may be larger).
 pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -126,47 +126,51 @@ impl Engine {
         let subscriptions: Vec<i64> = self.book.desks.keys().copied().collect();
         for subscription in subscriptions {
             self.is_behind |= self.book.feed(subscription, &self.store, now)?;
-            let mut bytes: HashMap<Consumer, usize> = HashMap::new();
-            loop {
-                let consumers = &self.book.consumers;
-                let Some(desk) = self.book.desks.get_mut(&subscription) else { break };
-                let has_room = |consumer: Consumer| {
-                    bytes.get(&consumer).is_none_or(|bytes| *bytes < BATCH_BYTES)
-                        && consumers.get(&consumer).is_some_and(|one| one.sink.has_room())
-                };
-                let next = desk.ledger.next(now.moment, &mut self.serial, has_room);
-                let Some((consumer, handout)) = next else { break };
-                let sequence = handout.sequence;
-                let parcel = match fresh.get(&sequence) {
-                    Some(parcel) => (*parcel).clone(),
-                    None => match self.store.message(sequence)? {
-                        Some(parcel) => parcel,
-                        None => {
-                            tracing::error!(sequence, "a message is missing in the bus file");
-                            desk.ledger.settle(
-                                now.moment,
-                                handout.lock,
-                                crate::protocol::Fate::Complete,
-                            );
-                            continue;
-                        }
-                    },
-                };
-                *bytes.entry(consumer).or_default() += parcel.size();
-                said.batches.entry(consumer).or_default().push(Handed {
-                    subscription,
-                    sequence,
-                    lock: handout.lock,
-                    attempt: handout.attempt,
-                    lasts: self.options.lock,
-                    parcel,
-                });
-            }
-            if let Some(desk) = self.book.desks.get_mut(&subscription) {
-                for consumer in bytes.keys() {
-                    desk.ledger.served(*consumer);
-                }
-            }
+            self.hand_out_of(subscription, now, &fresh, said)?;
+        }
+        Ok(())
+    }
+
+    fn hand_out_of(
+        &mut self,
+        subscription: i64,
+        now: Now,
+        fresh: &HashMap<i64, &Parcel>,
+        said: &mut Said,
+    ) -> rusqlite::Result<()> {
+        let consumers = &self.book.consumers;
+        let Some(desk) = self.book.desks.get_mut(&subscription) else { return Ok(()) };
+        let mut bytes: HashMap<Consumer, usize> = HashMap::new();
+        loop {
+            let has_room = |consumer: Consumer| {
+                bytes.get(&consumer).is_none_or(|bytes| *bytes < BATCH_BYTES)
+                    && consumers.get(&consumer).is_some_and(|one| one.sink.has_room())
+            };
+            let next = desk.ledger.next(now.moment, &mut self.serial, has_room);
+            let Some((consumer, Handout { sequence, lock, attempt })) = next else { break };
+            let parcel = match fresh.get(&sequence) {
+                Some(parcel) => (*parcel).clone(),
+                None => match self.store.message(sequence)? {
+                    Some(parcel) => parcel,
+                    None => {
+                        tracing::error!(
+                            sequence,
+                            "a message is missing or damaged in the bus file"
+                        );
+                        let reason = "unreadable".to_owned();
+                        let detail = "its row is missing or damaged".to_owned();
+                        desk.ledger.settle(now.moment, lock, Fate::Dead { reason, detail });
+                        continue;
+                    }
+                },
+            };
+            *bytes.entry(consumer).or_default() += parcel.size();
+            let lasts = self.options.lock;
+            let handed = Handed { subscription, sequence, lock, attempt, lasts, parcel };
+            said.batches.entry(consumer).or_default().push(handed);
+        }
+        for consumer in bytes.keys() {
+            desk.ledger.served(*consumer);
         }
         Ok(())
     }

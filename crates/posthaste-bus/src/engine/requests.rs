@@ -13,6 +13,8 @@ use crate::protocol::{Handed, Reply, Request};
 use crate::status::{Address, SubscriptionStatus};
 use crate::store::SubscriptionRow;
 
+/// Consumers of one bus, at most.
+const CONSUMERS: usize = 100_000;
 /// Messages of one batch of deliveries, at most.
 const BATCH: u32 = 1000;
 
@@ -111,6 +113,9 @@ impl Engine {
             check_name("topic", address).and_then(|()| check_name("subscription", name))
         {
             return Ok(rejected(invalid.to_string()));
+        }
+        if self.book.consumers.len() >= CONSUMERS {
+            return Ok(rejected("the bus has as many consumers as it can serve: close some"));
         }
         let Some(sink) = sink else { return Ok(rejected("a consumer needs somewhere to send to")) };
         let subscription = match self.book.subscription(address, name) {

@@ -78,16 +78,25 @@ impl Store {
             ])
     }
 
-    /// A message with its address; `None` if its body is gone.
+    /// A message with its address; `None` if its row is gone or is not one that we have written.
     pub(crate) fn message(&self, sequence: i64) -> rusqlite::Result<Option<Parcel>> {
-        self.connection
+        let read = self
+            .connection
             .prepare_cached(
                 "SELECT m.id, a.name, m.kind, m.key, m.headers, m.content_type, m.stated_at, \
                  m.is_text, m.payload \
                  FROM message m JOIN address a ON a.id = m.address WHERE m.seq = ?1",
             )?
             .query_row(params![sequence], parcel)
-            .optional()
+            .optional();
+        match read {
+            Err(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..),
+            ) => Ok(None),
+            read => read,
+        }
     }
 
     /// How many messages of an address are above a number.
