@@ -205,7 +205,7 @@ async fn preview(
         list::print(context, &shown)?;
     }
     Err(Failure::usage(format!(
-        "{count} dead letters match and nothing was done; add --yes to {} them",
+        "nothing was done; dead letters that match: {count}; add --yes to {} them",
         act.infinitive()
     )))
 }
