@@ -97,9 +97,10 @@ fn unescape(text: &str) -> Option<String> {
             bytes.push(*first);
             continue;
         }
-        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &rest[2..];
+        let [high, low, tail @ ..] = rest else { return None };
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        bytes.push(digit(*high)? * 16 + digit(*low)?);
+        rest = tail;
     }
     String::from_utf8(bytes).ok()
 }
@@ -124,6 +125,7 @@ mod tests {
             "bus:x?y=1",
             "bus:%",
             "bus:%zz",
+            "bus:%+f",
             "bus:%00",
         ] {
             let failure = path_in(wrong).expect_err(wrong);

@@ -218,3 +218,6 @@ async fn write_all(
     writer.flush().await?;
     writer.shutdown().await
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,26 @@ fn many_publishers_at_once_lose_nothing() {
         assert_eq!(status(&bus, "reader").await.active, 0);
     });
 }
+
+#[test]
+fn a_runtime_with_paused_time_does_not_cut_calls_short() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let folder = Folder::new();
+        let bus = folder.open();
+        let client = folder.open();
+        let mut reader = subscribe(&client, "orders", "reader").await;
+        for number in 0..20 {
+            let batch = [message("orders", None, &number.to_string())];
+            let outcomes = bus.publisher().publish(&batch).await.expect("available");
+            assert!(matches!(outcomes[..], [Outcome::Accepted(_)]), "{outcomes:?}");
+            let delivery = reader.receive(1).await.expect("received").remove(0);
+            delivery.complete().await.expect("completed");
+        }
+        bus.close().await;
+    });
+}
