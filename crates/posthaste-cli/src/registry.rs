@@ -179,3 +179,36 @@ impl fmt::Debug for Registry {
         fmt::Debug::fmt(&self.schemes(), f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use posthaste::memory::{MemoryBroker, MemoryDatabase};
+
+    use super::*;
+
+    async fn acme(place: BrokerPlace) -> Result<OpenBroker, BrokerError> {
+        assert_eq!((place.url.expose_secret(), place.name.as_str()), ("acme://h", "default"));
+        let broker = Arc::new(MemoryBroker::new());
+        Ok(OpenBroker { broker, dead_letters: None, close: None })
+    }
+
+    #[test]
+    fn a_backend_from_elsewhere_stands_beside_ours() {
+        let registry = Registry::default().broker("Acme", acme).database("mem", |_| async {
+            Ok::<Arc<dyn Database>, StoreError>(Arc::new(MemoryDatabase::new()))
+        });
+        let schemes = registry.schemes();
+        assert_eq!(schemes.brokers, ["acme", "bus"]);
+        assert_eq!(schemes.databases, ["mem", "sqlite"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let address = Address::new("acme://h");
+            let place = BrokerPlace { url: address.secret(), name: "default".to_owned() };
+            let opened = registry.open_broker(&address, place.clone()).await;
+            opened.unwrap().unwrap().close().await;
+            let unknown = registry.open_broker(&Address::new("kafka://h"), place).await;
+            let Err(Failure::Usage { message, .. }) = unknown else { panic!("it was opened") };
+            assert_eq!(message, "unknown broker scheme 'kafka:'; known here: acme:, bus:");
+        });
+    }
+}
