@@ -109,13 +109,12 @@ impl Report {
     }
 }
 
-/// Keeps the first few of each count.
+/// Keeps the first few of each count, each for another message.
 fn first_of_each(mut violations: Vec<Violation>) -> Vec<Violation> {
-    let mut kept: BTreeMap<Count, usize> = BTreeMap::new();
+    let mut kept: BTreeMap<Count, BTreeSet<String>> = BTreeMap::new();
     violations.retain(|violation| {
-        let so_far = kept.entry(violation.count()).or_default();
-        *so_far += 1;
-        *so_far <= WITNESSES
+        let kept = kept.entry(violation.count()).or_default();
+        kept.len() < WITNESSES && kept.insert(violation.subject().to_owned())
     });
     violations
 }

@@ -137,6 +137,9 @@ impl Process {
     fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.files.log()).unwrap_or_default();
         let last = log.lines().rev().find(|line| !line.trim().is_empty());
-        last.map(|line| format!(": {line}")).unwrap_or_default()
+        match last {
+            Some(line) => format!(": {line}"),
+            None => format!(" without a word; has {} run full?", std::env::temp_dir().display()),
+        }
     }
 }

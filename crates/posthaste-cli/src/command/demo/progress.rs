@@ -136,7 +136,9 @@ async fn show(
 async fn applied(world: &World) -> i64 {
     let mut least = i64::MAX;
     for (_, consumer) in world.consumers() {
-        let rows = count(consumer.pool(), "select count(*) from ledger").await.unwrap_or(0);
+        let rows = count(consumer.pool(), "select coalesce(max(number), 0) from ledger")
+            .await
+            .unwrap_or(0);
         least = least.min(rows);
     }
     least

@@ -11,7 +11,7 @@ use crate::output::Output;
 
 use super::evidence::Evidence;
 use super::sabotage::Sabotage;
-use super::world::CONSUMERS;
+use super::world::{CONSUMERS, Files};
 
 /// Everything there is to say of a run.
 pub(super) struct Outcome {
@@ -117,7 +117,7 @@ impl Outcome {
         let bad = "messages arrived after a later one of their key";
         text.push_str(&line(report.order_violations, "in order for every key", bad));
         let good = format!(
-            "every message took effect once; {} repeated deliveries were absorbed",
+            "nothing took effect twice; {} repeated deliveries were absorbed",
             grouped(report.duplicates_absorbed)
         );
         text.push_str(&line(report.double_effects, &good, "messages took effect more than once"));
@@ -152,22 +152,40 @@ impl Outcome {
     }
 
     fn next(&self, folder: Option<&Path>) -> String {
-        let files = match folder {
-            Some(folder) => format!("The files are in {}\n", folder.display()),
-            None => "The files were removed; --keep keeps them.\n".to_owned(),
+        let (mut text, look) = match folder {
+            Some(folder) => {
+                let files = Files(folder.to_path_buf());
+                let (database, broker) = (files.app_url(), files.bus_url());
+                let look = format!("status --database '{database}' --broker '{broker}'");
+                (format!("The files are in {}\n", folder.display()), Some(look))
+            }
+            None => ("The files were removed; --keep keeps them.\n".to_owned(), None),
         };
         let first = match self.sabotage {
-            None => "posthaste demo --sabotage ack-before-commit   # see it notice a broken rule",
-            Some(_) => "posthaste demo                                # without sabotage",
+            None => ("demo --sabotage ack-before-commit", "see it notice a broken rule"),
+            Some(_) => ("demo", "without sabotage"),
         };
-        format!(
-            "{files}\nTry next\n  \
-               {first}\n  \
-               posthaste demo --kills 40 --messages 8000     # a harder life\n  \
-               posthaste init                                # settings for your own service\n  \
-               posthaste subscribe orders                    # see messages of a bus arrive"
-        )
+        let program = program();
+        text.push_str("\nTry next\n");
+        for (command, why) in [
+            first,
+            ("demo --kills 40 --messages 8000", "a harder life"),
+            ("init", "settings for a service of yours"),
+            ("subscribe orders", "then see its messages arrive"),
+        ] {
+            text.push_str(&format!("  {program} {command:<34} # {why}\n"));
+        }
+        if let Some(look) = look {
+            text.push_str(&format!("  {program} {look}\n"));
+        }
+        text.trim_end().to_owned()
     }
+}
+
+/// This program as it was called, so that what is shown can be typed.
+fn program() -> String {
+    let called = std::env::args().next().filter(|called| !called.contains([' ', '\'']));
+    called.unwrap_or_else(|| "posthaste".to_owned())
 }
 
 fn times(number: u64) -> String {

@@ -370,5 +370,6 @@ impl From<PublishError> for Trouble {
 }
 
 fn failed(error: impl std::error::Error) -> Failure {
-    Failure::failed(format!("the shop cannot write: {}", sentence(&error)))
+    let (cause, folder) = (sentence(&error), std::env::temp_dir());
+    Failure::failed(format!("the shop cannot write in {}: {cause}", folder.display()))
 }
