@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::place::{Place, is_there, skip};
+use crate::place::{Place, finish, is_there};
 
 #[test]
 fn migrate_creates_says_so_and_changes_nothing_again() {
@@ -69,22 +69,35 @@ fn a_file_that_is_no_database_is_recognised() {
     }
 }
 
+/// Runs as nobody where this user may write anywhere: with a copy of the binary, because the
+/// original may lie in a folder that only this user can enter.
 #[cfg(unix)]
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
-    use std::fs::{Permissions, create_dir, set_permissions, write};
+    use std::fs::{Permissions, copy, create_dir, set_permissions, write};
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
     let place = Place::new();
     let folder = place.path("closed");
     create_dir(&folder).unwrap();
-    set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
-    if write(folder.join("probe"), "").is_ok() {
-        skip("permissions do not bind this user");
-        return;
+    for name in ["", "closed"] {
+        set_permissions(place.path(name), Permissions::from_mode(0o555)).unwrap();
     }
     let url = format!("sqlite://{}", folder.join("app.db").display());
-    let ended = place.run(["migrate", "--database", &url]).with(1);
+    let mut command = place.command(["migrate", "--database", &url]);
+    if write(folder.join("probe"), "").is_ok() {
+        let binary = place.path("posthaste");
+        copy(env!("CARGO_BIN_EXE_posthaste"), &binary).unwrap();
+        set_permissions(&binary, Permissions::from_mode(0o555)).unwrap();
+        command = std::process::Command::new(binary);
+        command.args(["migrate", "--database", &url]).current_dir(place.path(""));
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let ended = finish(command, b"").with(1);
     assert!(ended.err.contains("closed"), "{ended:?}");
+    set_permissions(place.path(""), Permissions::from_mode(0o755)).unwrap();
+    set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
