@@ -82,6 +82,8 @@ impl World {
             seed: letters,
             jobs: jobs.into_iter().collect(),
             bus: self.bus,
+            death: None,
+            sabotage: None,
         }
     }
 

@@ -30,12 +30,15 @@ async fn while_the_bus_is_away_nothing_is_counted_or_buried() -> Result<(), Fail
         let before = number(&world, BOOKED).await?;
         world.until(BOOKED, before + 60, SOON).await?;
         let owner = crew.bus_owner().ok_or("nobody owns the bus")?;
-        // Whoever waits for the lock gets it as soon as the owner is dead, before those who look
-        // for it now and then. A bus whose lock is held by somebody who does not serve is away.
-        let lock = OpenOptions::new().write(true).open(world.path().join("bus.db.lock"))?;
-        let waiting = std::thread::spawn(move || lock.lock().map(|()| lock));
+        // A bus whose lock is held by somebody who does not serve is away. The others stand still
+        // until the lock has changed hands, or one of them would take over.
+        let others: Vec<_> =
+            crew.names("").into_iter().filter(|name| *name != owner && name != "writer").collect();
+        others.iter().try_for_each(|name| crew.member(name)?.pause())?;
         crew.kill(&owner)?;
-        let lock = waiting.join().map_err(|_| "the lock could not be waited for")??;
+        let lock = OpenOptions::new().write(true).open(world.path().join("bus.db.lock"))?;
+        lock.try_lock()?;
+        others.iter().try_for_each(|name| crew.member(name)?.resume())?;
         tokio::time::sleep(AWAY).await;
         let stuck = number(&world, BOOKED).await?;
         assert_eq!(number(&world, ATTEMPTS).await?, 0, "an outage counts no attempt");

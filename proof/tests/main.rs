@@ -10,6 +10,7 @@ mod crew;
 mod full_disk;
 mod graceful_stop;
 mod inside;
+mod kills_at_steps;
 mod poison;
 mod random_kills;
 mod rig;

@@ -80,9 +80,6 @@ pub(crate) async fn place(world: &World, orders: &[Order]) -> Result<Vec<Message
 /// Effects of orders so far.
 pub(crate) const BOOKED: &str = "select count(*) from shop_effect where consumer = 'till'";
 
-/// Effects of receipts so far.
-pub(crate) const TAKEN_IN: &str = "select count(*) from shop_effect where consumer = 'books'";
-
 /// Dead letters so far.
 pub(crate) const DEAD: &str = "select count(*) from posthaste_dead_letter";
 

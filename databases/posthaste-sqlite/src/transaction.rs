@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use posthaste_core::StoreError;
 use posthaste_core::transaction::Transactional;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, SqlSafeStr as _};
 
 use crate::Sqlite;
 use crate::store::Store;
@@ -33,10 +35,27 @@ impl Store {
     /// its own.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
         let doing = "beginning a transaction";
+        let connection = self.sound_connection().await.map_err(self.failed(doing))?;
         let mut transaction =
-            self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(self.failed(doing))?;
+            Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str()))
+                .await
+                .map_err(self.failed(doing))?;
         self.check_schema(&mut transaction).await?;
         Ok(transaction)
+    }
+
+    /// A connection that the driver believes to be outside of any transaction. SQLite ends a
+    /// transaction by itself when a disk is full or fails; the driver does not notice, and would
+    /// refuse every later transaction on that connection.
+    async fn sound_connection(&self) -> Result<PoolConnection<sqlx::Sqlite>, sqlx::Error> {
+        loop {
+            let connection = self.pool.acquire().await?;
+            if !connection.is_in_transaction() {
+                return Ok(connection);
+            }
+            tracing::debug!("closing a connection whose transaction SQLite has ended by itself");
+            drop(connection.detach());
+        }
     }
 
     /// Commits and says so to whoever waits in this process. To be called in a task of its own.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use posthaste::core::Broker;
 use posthaste::core::inbox::{Inbox, InboxUpkeep};
 use posthaste::core::outbox::Signal;
 use posthaste::{
@@ -82,19 +81,19 @@ impl Handler<SqliteConnection> for Books {
 }
 
 pub(super) async fn till(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
-    let consumer = till_on(site.database.clone(), site.evidence.clone());
-    consume::<_, Order>(TILL, consumer, site, bus, consuming).await
+    let (plain, evidence) = (site.database.clone(), site.evidence.clone());
+    let till = Till { outbox: Outbox::new(plain), evidence };
+    consume(TILL, till, site, bus, consuming).await
 }
 
 pub(super) async fn books(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
-    let consumer = books_on(site.database.clone());
-    consume::<_, Receipt>(BOOKS, consumer, site, bus, consuming).await
+    consume(BOOKS, Books, site, bus, consuming).await
 }
 
 /// The consumer of orders.
 pub fn till_on(database: Sqlite, evidence: Evidence) -> Consumer<Sqlite> {
-    let handler = Till { outbox: Outbox::new(database.clone()), evidence };
-    Consumer::new(TILL, database).on(handler)
+    let till = Till { outbox: Outbox::new(database.clone()), evidence };
+    Consumer::new(TILL, database).on(till)
 }
 
 /// The consumer of receipts.
@@ -102,20 +101,41 @@ pub fn books_on(database: Sqlite) -> Consumer<Sqlite> {
     Consumer::new(BOOKS, database).on(Books)
 }
 
-async fn consume<D, E>(
+/// Consumes on the database as this node sees it, with whatever is done to it.
+async fn consume<H: Handler<SqliteConnection>>(
     name: &str,
-    consumer: Consumer<D>,
+    handler: H,
+    site: Site,
+    bus: Bus,
+    consuming: Consuming,
+) -> Result<(), Failure> {
+    let plain = site.database.clone();
+    let forgetful = site.node.sabotage.and_then(|sabotage| sabotage.forgetful(plain.clone()));
+    match (site.node.death, forgetful) {
+        (Some(death), _) => {
+            consume_on(death.database(plain), name, handler, site, bus, consuming).await
+        }
+        (None, Some(forgetful)) => consume_on(forgetful, name, handler, site, bus, consuming).await,
+        (None, None) => consume_on(plain, name, handler, site, bus, consuming).await,
+    }
+}
+
+async fn consume_on<D, H>(
+    database: D,
+    name: &str,
+    handler: H,
     site: Site,
     bus: Bus,
     consuming: Consuming,
 ) -> Result<(), Failure>
 where
-    D: Inbox + InboxUpkeep + Signal + Clone,
-    E: Event,
+    D: Inbox<Connection = SqliteConnection> + InboxUpkeep + Signal + Clone,
+    H: Handler<SqliteConnection>,
 {
-    let subscription = Subscription::new(E::TOPIC, name);
+    let subscription = Subscription::new(H::Event::TOPIC, name);
+    let broker = site.broker(bus);
     let inner = loop {
-        match bus.subscriber(&subscription).await {
+        match broker.subscriber(&subscription).await {
             Ok(subscriber) => break subscriber,
             Err(error) if error.is_transient() && site.is_stopped() => return Ok(()),
             Err(error) if error.is_transient() => {}
@@ -123,7 +143,7 @@ where
         }
     };
     let witness = Witness { consumer: name.to_owned(), inner, evidence: site.evidence.clone() };
-    let consumer = consumer.options(options(&consuming));
+    let consumer = Consumer::new(name, database).on(handler).options(options(&consuming));
     Ok(consumer.run_until(Box::new(witness), site.stopped()).await?)
 }
 

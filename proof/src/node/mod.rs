@@ -5,6 +5,7 @@
 //! outlives the test that started it.
 
 pub mod consume;
+mod mischief;
 pub mod relay;
 mod run;
 mod witness;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::shop::Behaviour;
 
+pub use mischief::{Death, Sabotage, Step};
 pub use run::run;
 pub use witness::Witness;
 
@@ -34,6 +36,10 @@ pub struct Node {
     pub jobs: Vec<Job>,
     /// How the bus behaves if this process owns it.
     pub bus: BusTuning,
+    /// Where it ends itself.
+    pub death: Option<Death>,
+    /// Which rule it breaks.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// One thing that a process does.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use posthaste::core::Database;
 use posthaste::{Relay, RelayOptions, RetryPolicy, TopicPolicy};
 use posthaste_bus::Bus;
 
@@ -12,7 +13,13 @@ use crate::Failure;
 
 pub(super) async fn relay(site: Site, bus: Bus, relaying: Relaying) -> Result<(), Failure> {
     let stop = site.stopped();
-    let relay = Relay::new(Arc::new(site.database.clone()), Arc::new(bus));
+    let plain = site.database.clone();
+    let database: Arc<dyn Database> = match (site.node.death, site.node.sabotage) {
+        (Some(death), _) => Arc::new(death.database(plain)),
+        (None, Some(sabotage)) => sabotage.database(plain),
+        (None, None) => Arc::new(plain),
+    };
+    let relay = Relay::new(database, site.broker(bus));
     relay.options(options(&site.node.name, &relaying)).run_until(stop).await;
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The life of a node, from its command line to its end.
 
 use std::future::Future;
-use std::io::Read;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::sync::Arc;
 
+use posthaste::core::Broker;
 use posthaste_bus::Bus;
 use posthaste_sqlite::Sqlite;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +35,18 @@ impl Site {
         async move {
             // An error means that nobody can say stop any more, which is the same.
             drop(stop.wait_for(|stop| *stop).await);
+        }
+    }
+
+    /// The bus as this node sees it, with whatever is done to it.
+    pub(super) fn broker(&self, bus: Bus) -> Arc<dyn Broker> {
+        let mut broker: Arc<dyn Broker> = Arc::new(bus);
+        if let Some(sabotage) = self.node.sabotage {
+            broker = sabotage.broker(broker, self.node.seed);
+        }
+        match self.node.death {
+            Some(death) => death.broker(broker),
+            None => broker,
         }
     }
 

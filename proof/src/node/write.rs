@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use posthaste::core::transaction::OutboxWriter;
 use posthaste::{Draft, Message, MessageId, Outbox};
-use posthaste_sqlite::Sqlite;
+use sqlx::Transaction;
 use sqlx::sqlite::SqliteConnection;
 
 use super::Writing;
@@ -18,9 +19,17 @@ use crate::shop::{self, Behaviour, Order};
 const AGAIN: Duration = Duration::from_millis(20);
 
 pub(super) async fn write(site: Site, writing: Writing) -> Result<(), Failure> {
+    let database = site.database.clone();
+    match site.node.death {
+        Some(death) => write_to(death.database(database), site, writing).await,
+        None => write_to(database, site, writing).await,
+    }
+}
+
+async fn write_to<D: Shop>(database: D, site: Site, writing: Writing) -> Result<(), Failure> {
     let mut clerk = Clerk {
         chance: Chance::new(site.node.seed),
-        outbox: Outbox::new(site.database.clone()),
+        outbox: Outbox::new(database),
         run: format!("{}/{}", site.node.name, std::process::id()),
         writing,
         site,
@@ -38,16 +47,30 @@ pub(super) async fn write(site: Site, writing: Writing) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Clerk {
+/// A database in whose transactions orders can be placed.
+trait Shop:
+    OutboxWriter<Connection = SqliteConnection, Transaction = Transaction<'static, sqlx::Sqlite>>
+{
+}
+
+impl<D> Shop for D where
+    D: OutboxWriter<
+            Connection = SqliteConnection,
+            Transaction = Transaction<'static, sqlx::Sqlite>,
+        >
+{
+}
+
+struct Clerk<D> {
     site: Site,
     writing: Writing,
     chance: Chance,
-    outbox: Outbox<Sqlite>,
+    outbox: Outbox<D>,
     /// Makes the names of transactions unique over all starts of this writer.
     run: String,
 }
 
-impl Clerk {
+impl<D: Shop> Clerk<D> {
     async fn transact(&mut self, number: u64) -> Result<(), Failure> {
         let name = format!("{}/{number}", self.run);
         let orders: Vec<Order> = (0..=self.chance.below(3)).map(|_| self.order()).collect();

@@ -1,0 +1,129 @@
+//! A process that ends itself before and after every step that makes something durable, the first
+//! time that it comes to it and a later one; then it is started again and everything has to come
+//! to rest with the promise kept.
+
+use posthaste::core::dead_letter::Origin;
+use posthaste_proof::chance::Chance;
+use posthaste_proof::node::{Consuming, Death, Step, Writing};
+use posthaste_proof::process::aborted;
+use posthaste_proof::shop::{Behaviour, Order, TILL};
+use posthaste_proof::{Failure, Job, World};
+
+use crate::crew::Crew;
+use crate::rig::{PATIENCE, SOON, consumers, order, place, relay, world};
+
+/// At which of its calls a node dies.
+const NUMBERS: [u64; 2] = [1, 3];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_may_die_at_every_step() -> Result<(), Failure> {
+    let steps = [Step::Acquire, Step::Load, Step::Read, Step::Ready, Step::Publish, Step::Settle];
+    die_at_all("relay", vec![relay()], &steps, 91).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_ends_may_die_while_it_gives_its_lease_back() -> Result<(), Failure> {
+    let world = world(&Chance::from_environment(92)).await?;
+    let mut crew = Crew::of(&world);
+    crew.add("owner", [Job::Own]).await?;
+    crew.add("consumer", consumers()).await?;
+    for after in [false, true] {
+        place(&world, &orders()).await?;
+        let mut node = world.node("relay", [relay()]);
+        node.death = Some(Death { step: Step::Release, after, number: 1 });
+        let mut dying = world.start(node).await?;
+        world.rest(SOON).await?;
+        dying.ask_to_end()?;
+        let status = dying.end(SOON).await?;
+        assert!(aborted(status), "it was to die: {status}");
+    }
+    crew.add("relay", [relay()]).await?;
+    judged(&world, &mut crew, 2).await?;
+    world.remove()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_may_die_at_every_step() -> Result<(), Failure> {
+    let steps = [
+        Step::Receive,
+        Step::Begin,
+        Step::Accept,
+        Step::Commit,
+        Step::BeginAttempt,
+        Step::RecordFailure,
+        Step::Bury,
+        Step::SettleDelivery,
+    ];
+    let settings = Consuming { batch: 4, attempts: 2, ..Consuming::default() };
+    let jobs = vec![Job::Till(settings.clone()), Job::Books(settings)];
+    die_at_all("consumer", jobs, &steps, 93).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_may_die_at_every_step() -> Result<(), Failure> {
+    let steps = [Step::Begin, Step::Enqueue, Step::Commit];
+    let writing = Writing { transactions: 12, ..Writing::default() };
+    die_at_all("writer", vec![Job::Write(writing)], &steps, 94).await
+}
+
+/// One world for all deaths of one kind of node: each death finds work, dies of it, and the next
+/// one goes on with what it left. At the end a healthy one finishes.
+async fn die_at_all(name: &str, jobs: Vec<Job>, steps: &[Step], seed: u64) -> Result<(), Failure> {
+    let world = world(&Chance::from_environment(seed)).await?;
+    let mut crew = Crew::of(&world);
+    crew.add("owner", [Job::Own]).await?;
+    for other in ["relay", "consumer"] {
+        if other != name {
+            crew.add(other, jobs_of(other)).await?;
+        }
+    }
+    let mut bad = 0;
+    for step in steps {
+        for number in NUMBERS {
+            for after in [false, true] {
+                let death = Death { step: *step, after, number };
+                place(&world, &orders()).await?;
+                bad += 1;
+                let mut node = world.node(name, jobs.clone());
+                node.death = Some(death);
+                let mut dying = world.start(node).await?;
+                let status = dying.end(SOON).await?;
+                assert!(aborted(status), "it was to die at {death:?}: {status}");
+            }
+        }
+    }
+    crew.add(name, jobs).await?;
+    judged(&world, &mut crew, bad).await?;
+    world.remove()
+}
+
+/// Orders of a few customers. One of them fails always, so that consumers count attempts, note
+/// failures and bury.
+fn orders() -> Vec<Order> {
+    let customer = |n: i64| format!("customer {}", n % 4);
+    let mut orders: Vec<_> = (0..11).map(|n| order(&customer(n), n, Behaviour::Good, "")).collect();
+    orders.insert(4, order("a bad one", 1, Behaviour::Fail, ""));
+    orders
+}
+
+fn jobs_of(name: &str) -> Vec<Job> {
+    match name {
+        "relay" => vec![relay()],
+        _ => consumers().to_vec(),
+    }
+}
+
+/// Everything comes to rest; the bad orders, and no others, are dead letters.
+async fn judged(world: &World, crew: &mut Crew<'_>, bad: usize) -> Result<(), Failure> {
+    world.rest(PATIENCE).await?;
+    crew.finish_all(&["relay", "consumer", "writer", "owner"]).await?;
+    let truth = world.truth().await?;
+    truth.kept()?;
+    for letter in &truth.dead {
+        let order: Order = serde_json::from_slice(letter.payload.as_bytes())?;
+        assert_eq!(order.behaviour, Behaviour::Fail, "an innocent was buried: {letter:?}");
+        assert_eq!(letter.origin, Origin::Consumer(TILL.to_owned()), "{letter:?}");
+    }
+    assert_eq!(truth.dead.len(), bad, "each bad order is buried once");
+    Ok(())
+}
