@@ -80,6 +80,19 @@ impl Shared {
         }
     }
 
+    /// Waits as long as patience lasts until there is a link again; false if there is none then.
+    pub(crate) async fn is_back(&self) -> bool {
+        let mut state = self.state.clone();
+        let is_up = |state: &State| matches!(state, State::Up(link) if !link.is_lost());
+        tokio::select! {
+            biased;
+            found = state.wait_for(|state| is_up(state) || matches!(state, State::Closed)) => {
+                found.is_ok_and(|found| is_up(&found))
+            }
+            () = self.clock.sleep(self.options.patience) => false,
+        }
+    }
+
     /// Asks over the present link.
     pub(crate) async fn ask(&self, request: Request) -> Result<Reply, Failure> {
         let link = self.link().await?;

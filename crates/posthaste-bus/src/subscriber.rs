@@ -73,6 +73,15 @@ impl BusSubscriber {
         Ok(opened)
     }
 
+    /// Attaches; while the bus is away, waits a little before saying so, because callers call
+    /// again at once.
+    async fn attach_patiently(&mut self) -> Result<(), Failure> {
+        match self.attach().await {
+            Err(Failure::Unavailable(_)) if self.shared.is_back().await => self.attach().await,
+            done => done,
+        }
+    }
+
     /// Attaches to the present owner, or to the next if that one goes meanwhile.
     async fn attach(&mut self) -> Result<(), Failure> {
         for _ in 1..OWNERS {
@@ -111,7 +120,7 @@ impl Subscriber for BusSubscriber {
         loop {
             if self.attached.as_ref().is_none_or(|attached| attached.link.is_lost()) {
                 self.attached = None;
-                self.attach().await?;
+                self.attach_patiently().await?;
             }
             let Some(attached) = &mut self.attached else { continue };
             attached.sort_in();
