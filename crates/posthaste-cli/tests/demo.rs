@@ -101,7 +101,7 @@ fn a_person_is_told_what_was_done_and_where_the_files_are() {
 /// Runs the demo with one rule broken; one of these counts must show it.
 fn is_noticed(name: &str, counts: &[&str]) {
     let place = Place::new();
-    let arguments = ["--json", "--messages", "300", "--kills", "6", "--sabotage", name];
+    let arguments = ["--json", "--messages", "400", "--kills", "10", "--sabotage", name];
     let ended = demo(&place, &arguments).with(1);
     let result = result(&ended);
     assert_eq!(result["verdict"], "broken", "{result}");

@@ -77,7 +77,7 @@ impl Killer {
         let file = usize::try_from(file).ok().and_then(|file| self.prey.get(file)).cloned();
         match (self.dice.below(100), file) {
             (0..15, _) => Moment::Early(self.dice.up_to(Duration::from_millis(150))),
-            (40.., Some(file)) => Moment::Writes { committed, file, times: 1 + self.dice.below(6) },
+            (30.., Some(file)) => Moment::Writes { committed, file, times: 1 + self.dice.below(3) },
             _ => Moment::Late { committed, wait: self.dice.up_to(Duration::from_millis(300)) },
         }
     }

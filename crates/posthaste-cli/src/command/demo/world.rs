@@ -135,8 +135,11 @@ impl Files {
     /// Files that change when something happens: what the killer watches.
     pub(super) fn lively(&self) -> Vec<PathBuf> {
         let wal = |name: &str| self.0.join(format!("{name}.db-wal"));
-        let consumers = CONSUMERS.iter().flat_map(|name| [self.arrivals(name), wal(name)]);
-        consumers.chain([wal("app"), wal("bus")]).collect()
+        let arrivals = CONSUMERS.iter().map(|name| self.arrivals(name));
+        // A consumer that has committed and not settled yet is the one that the inbox is for, so
+        // these are watched most.
+        let commits = CONSUMERS.iter().flat_map(|name| [wal(name), wal(name)]);
+        commits.chain(arrivals).chain([wal("app"), wal("bus")]).collect()
     }
 
     fn url(&self, scheme: &str, name: &str) -> String {
