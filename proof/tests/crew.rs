@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use posthaste_proof::{Failure, Job, Process, World};
+use posthaste_proof::{Failure, Job, Node, Process, World};
 use serde::Deserialize;
 
 use crate::rig::{PATIENCE, SOON};
@@ -37,8 +37,14 @@ impl<'w> Crew<'w> {
         name: &str,
         jobs: impl IntoIterator<Item = Job>,
     ) -> Result<(), Failure> {
-        let process = self.world.launch(name, jobs).await?;
-        self.members.insert(name.to_owned(), process);
+        self.add_node(self.world.node(name, jobs)).await
+    }
+
+    /// Starts a node that was told more than its jobs.
+    pub(crate) async fn add_node(&mut self, node: Node) -> Result<(), Failure> {
+        let name = node.name.clone();
+        let process = self.world.start(node).await?;
+        self.members.insert(name, process);
         Ok(())
     }
 

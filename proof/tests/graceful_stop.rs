@@ -9,7 +9,7 @@ use posthaste_proof::evidence::Sight;
 use posthaste_proof::{Failure, Job};
 
 use crate::crew::Crew;
-use crate::rig::{PATIENCE, SOON, consumers, number, relay, steady_writer, world};
+use crate::rig::{PATIENCE, SOON, consumers, number, patient_relay, steady_writer, world};
 
 const HELD_LEASES: &str = "select count(*) from posthaste_lease where expires_at <> 0";
 
@@ -20,7 +20,7 @@ async fn a_relay_that_is_asked_to_end_leaves_nothing_behind() -> Result<(), Fail
     let mut crew = Crew::of(&world);
     crew.add("owner", [Job::Own]).await?;
     crew.add("consumer", consumers()).await?;
-    crew.add("relay", [relay()]).await?;
+    crew.add("relay", [patient_relay()]).await?;
     crew.add("writer", [steady_writer()]).await?;
     for _ in 0..25 {
         tokio::time::sleep(moment(&mut chance)).await;
@@ -46,7 +46,7 @@ async fn a_consumer_that_is_asked_to_end_finishes_what_it_began() -> Result<(), 
     let mut crew = Crew::of(&world);
     crew.add("owner", [Job::Own]).await?;
     crew.add("consumer", consumers()).await?;
-    crew.add("relay", [relay()]).await?;
+    crew.add("relay", [patient_relay()]).await?;
     crew.add("writer", [steady_writer()]).await?;
     for _ in 0..25 {
         tokio::time::sleep(moment(&mut chance)).await;

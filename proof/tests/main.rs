@@ -14,4 +14,5 @@ mod kills_at_steps;
 mod poison;
 mod random_kills;
 mod rig;
+mod sabotage;
 mod two_relays;

@@ -7,7 +7,9 @@ use posthaste_proof::truth::Truth;
 use posthaste_proof::{Failure, Job, World};
 
 use crate::crew::Crew;
-use crate::rig::{PATIENCE, consumers, number, relay, steady_writer, world, writer, written};
+use crate::rig::{
+    PATIENCE, consumers, number, patient_relay, relay, steady_writer, world, writer, written,
+};
 
 /// A run with fewer acknowledged messages proves nothing.
 const ENOUGH: usize = 500;
@@ -16,7 +18,11 @@ const ENOUGH: usize = 500;
 async fn without_a_fault_everything_arrives_once() -> Result<(), Failure> {
     let chance = Chance::from_environment(1);
     let world = world(&chance).await?;
-    let mut crew = crew(&world).await?;
+    let mut crew = Crew::of(&world);
+    crew.add("owner", [Job::Own]).await?;
+    crew.add("consumer", consumers()).await?;
+    crew.add("relay 1", [patient_relay()]).await?;
+    crew.add("relay 2", [patient_relay()]).await?;
     let writers = [
         world.launch("writer 1", [writer(120)]).await?,
         world.launch("writer 2", [writer(120)]).await?,

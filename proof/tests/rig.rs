@@ -30,6 +30,12 @@ pub(crate) fn relay() -> Job {
     Job::Relay(Relaying::default())
 }
 
+/// A relay that is slow to believe that another one is gone, for proofs in which none is: a busy
+/// machine must not look like a fault.
+pub(crate) fn patient_relay() -> Job {
+    Job::Relay(Relaying { lease_ms: 15_000, ..Relaying::default() })
+}
+
 /// Both consumers with the usual settings.
 pub(crate) fn consumers() -> [Job; 2] {
     [Job::Till(Consuming::default()), Job::Books(Consuming::default())]
@@ -75,6 +81,21 @@ pub(crate) async fn place(world: &World, orders: &[Order]) -> Result<Vec<Message
     let noted = ids.iter().map(MessageId::to_string).collect();
     world.evidence.note(Sight::Acknowledged { ids: noted })?;
     Ok(ids)
+}
+
+/// Places an order that is to be sent later. Nobody waits for it, so it has no place in the order
+/// of its customer.
+pub(crate) async fn place_due(world: &World, due_in: Duration) -> Result<(), Failure> {
+    let later = Order { customer: None, ..order("nobody", 1, Behaviour::Good, "later") };
+    let draft = Draft::of(&later)?.due_in(due_in);
+    let outbox = Outbox::new(world.database.clone());
+    let mut transaction = outbox.begin().await?;
+    let id = outbox.publish_draft(&mut transaction, draft.clone()).await?;
+    let message = Message { id, ..draft.into_message() };
+    let name = format!("of the test, with {id}, due later");
+    shop::open_transaction(&mut transaction, &name, 1).await?;
+    shop::place(&mut transaction, &name, &message, later.amount).await?;
+    Ok(outbox.commit(transaction).await?)
 }
 
 /// Effects of orders so far.

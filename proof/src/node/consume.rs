@@ -111,11 +111,11 @@ async fn consume<H: Handler<SqliteConnection>>(
 ) -> Result<(), Failure> {
     let plain = site.database.clone();
     let forgetful = site.node.sabotage.and_then(|sabotage| sabotage.forgetful(plain.clone()));
-    match (site.node.death, forgetful) {
-        (Some(death), _) => {
+    match (forgetful, site.node.death) {
+        (Some(forgetful), _) => consume_on(forgetful, name, handler, site, bus, consuming).await,
+        (None, Some(death)) => {
             consume_on(death.database(plain), name, handler, site, bus, consuming).await
         }
-        (None, Some(forgetful)) => consume_on(forgetful, name, handler, site, bus, consuming).await,
         (None, None) => consume_on(plain, name, handler, site, bus, consuming).await,
     }
 }
