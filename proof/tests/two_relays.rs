@@ -1,8 +1,11 @@
 //! A relay that is paused beyond its lease and goes on as if nothing had happened: the other one
 //! leads by then, and what the first still believes changes nothing.
 
+use std::time::Duration;
+
 use posthaste_proof::chance::Chance;
 use posthaste_proof::{Failure, Job, World};
+use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::crew::Crew;
 use crate::rig::{PATIENCE, SETTLEMENTS, SOON, consumers, number, relay, steady_writer, world};
@@ -24,8 +27,7 @@ async fn a_relay_paused_beyond_its_lease_settles_nothing() -> Result<(), Failure
     crew.add("writer", [steady_writer()]).await?;
     for _ in 0..PAUSES {
         settlements(&world, 3 + i64::try_from(chance.below(9))?).await?;
-        let (leader, token) = leader(&world).await?;
-        crew.member(&leader)?.pause()?;
+        let (leader, token) = pause_leader(&world, &mut crew).await?;
         world.until(TOKEN, token + 1, SOON).await?;
         settlements(&world, 3).await?;
         crew.member(&leader)?.resume()?;
@@ -44,6 +46,28 @@ async fn a_relay_paused_beyond_its_lease_settles_nothing() -> Result<(), Failure
     assert!(tokens.len() > PAUSES, "the lead never changed hands: {tokens:?}");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     world.remove()
+}
+
+/// Pauses the node that leads, at a moment at which it does not hold the lock of the database: a
+/// process that stands still with it holds up every writer, and there is nothing to take over.
+async fn pause_leader(world: &World, crew: &mut Crew<'_>) -> Result<(String, i64), Failure> {
+    loop {
+        let (leader, token) = leader(world).await?;
+        crew.member(&leader)?.pause()?;
+        if is_writable(world).await? {
+            return Ok((leader, token));
+        }
+        crew.member(&leader)?.resume()?;
+    }
+}
+
+/// Whether a transaction that may write can be opened within a while.
+async fn is_writable(world: &World) -> Result<bool, Failure> {
+    let options = (*world.database.pool().connect_options()).clone();
+    let mut connection = options.busy_timeout(Duration::from_secs(3)).connect().await?;
+    let begun = connection.execute("begin immediate").await.is_ok();
+    connection.close().await?;
+    Ok(begun)
 }
 
 /// Waits until there are this many settlements more.
