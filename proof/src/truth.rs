@@ -1,8 +1,6 @@
 //! What has happened, read from the files alone: the tables of the shop say what was committed,
 //! the evidence what was promised and what arrived, the tables of Posthaste what was given up on.
 
-use std::collections::BTreeMap;
-
 use posthaste::Event;
 use posthaste::core::dead_letter::{DeadFilter, DeadLetter, DeadLetters, Origin};
 use posthaste_bus::{Bus, BusOptions, SubscriptionStatus};
@@ -243,14 +241,4 @@ fn effects_as_arrivals(history: &History) -> History {
         digest: effect.digest,
     };
     History { deliveries: history.effects.iter().map(arrival).collect(), ..history.clone() }
-}
-
-/// How often each message arrived at each consumer.
-pub fn arrivals(history: &History) -> BTreeMap<(&str, &str), usize> {
-    let mut arrivals = BTreeMap::new();
-    for delivered in &history.deliveries {
-        let place = (delivered.consumer.as_str(), delivered.id.as_str());
-        *arrivals.entry(place).or_default() += 1;
-    }
-    arrivals
 }

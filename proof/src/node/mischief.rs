@@ -7,8 +7,8 @@ use std::time::Duration;
 use posthaste::core::{Broker, Database};
 use posthaste::testing::fault::{Call, CrashPoint, FaultyBroker, FaultyDatabase, When};
 use posthaste::testing::sabotage::{
-    AckBeforeCommit, CommitBeforeInbox, CursorThatSkips, IgnoreFence, IgnoreOrder, InventMessage,
-    NewIdentity, SettleBeforeConfirm,
+    AckBeforeCommit, CommitBeforeInbox, CursorThatSkips, IgnoreOrder, InventMessage, NewIdentity,
+    SettleBeforeConfirm,
 };
 use posthaste_sqlite::Sqlite;
 use serde::{Deserialize, Serialize};
@@ -114,8 +114,6 @@ pub enum Sabotage {
     IgnoreOrder,
     /// A relay sends messages that nobody has committed.
     InventMessage,
-    /// A relay settles under a lease that is over.
-    IgnoreFence,
     /// A consumer settles deliveries before it has committed anything.
     AckBeforeCommit,
     /// A consumer's inbox remembers nothing.
@@ -133,7 +131,6 @@ impl Sabotage {
         let database = Arc::new(database);
         match self {
             Self::CursorThatSkips => Arc::new(CursorThatSkips::new(database, 40)),
-            Self::IgnoreFence => Arc::new(IgnoreFence::new(database)),
             _ => database,
         }
     }
