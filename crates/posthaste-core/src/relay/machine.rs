@@ -11,6 +11,9 @@ use crate::retry::Jitter;
 use crate::verdict::Verdict;
 use crate::{Checkpoint, Moment, Outcome};
 
+/// Time between two rounds of pruning while there is more to remove: the outbox is read meanwhile.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
 /// See the [module](super).
 #[derive(Debug)]
 pub struct Relay {
@@ -102,7 +105,7 @@ impl Relay {
         }
         let mut at = Vec::new();
         if let Some(stop) = self.stopping {
-            at.push(stop.plus(self.settings.grace));
+            at.extend([stop.plus(self.settings.grace), stop.plus(self.last_grace())]);
         }
         match &self.role {
             Role::Standby { claim_at, .. } => at.push(*claim_at),
@@ -179,7 +182,8 @@ impl Relay {
                 self.answered(now, answer.as_ref().err());
                 if let Role::Leading(lead) = &mut self.role {
                     let more = answer.unwrap_or(false);
-                    lead.prune_at = if more { now } else { now.plus(self.settings.prune_every) };
+                    let pause = if more { PRUNE_PAUSE } else { self.settings.prune_every };
+                    lead.prune_at = now.plus(pause);
                 }
             }
         }
@@ -264,18 +268,17 @@ impl Relay {
             self.strays = self.strays.saturating_sub(1);
             return;
         }
-        let Some(outcomes) = outcomes else {
-            self.window.return_unsent(flight);
+        let known = |outcome: &Outcome| !matches!(outcome, Outcome::Unknown { .. });
+        if outcomes.as_ref().is_some_and(|outcomes| outcomes.iter().any(known)) {
+            self.broker = Backoff::default();
+        } else {
+            // Away, or there and silent: either way it is not asked again at once.
             self.broker.failures = self.broker.failures.saturating_add(1);
             let policy = &self.settings.broker_backoff;
             let wait = policy.delay(self.broker.failures, self.jitter.draw());
             self.broker.until = now.plus(wait);
-            return;
-        };
-        let known = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unknown { .. }));
-        if known {
-            self.broker = Backoff::default();
         }
+        let Some(outcomes) = outcomes else { return self.window.return_unsent(flight) };
         let (settings, jitter) = (&self.settings, &mut self.jitter);
         self.window.arrive(flight, &outcomes, |message, circumstances, outcome| {
             let policy = settings.policy_of(&message.topic);
@@ -292,13 +295,11 @@ impl Relay {
             return;
         }
         if let Some(stopped) = self.stopping {
-            let overdue = now >= stopped.plus(self.settings.grace);
             let away = self.broker.failures > 0;
-            if overdue || away {
+            if away || now >= stopped.plus(self.settings.grace) {
                 self.window.put_back();
             }
-            if overdue && (self.calling || self.window.flights() > 0 || self.database.failures > 0)
-            {
+            if now >= stopped.plus(self.last_grace()) {
                 self.finish(out);
                 return;
             }
@@ -307,6 +308,12 @@ impl Relay {
         if !self.calling {
             self.call(now, out);
         }
+    }
+
+    /// When a stop ends whatever is still under way: some time after the grace, in which what was
+    /// put back is settled and the lease is released.
+    fn last_grace(&self) -> Duration {
+        self.settings.grace.saturating_mul(3) / 2
     }
 
     fn finish(&mut self, out: &mut Vec<Effect>) {
@@ -401,14 +408,16 @@ impl Relay {
             return None;
         }
         let Some(cursor) = &lead.cursor else { return Some(Effect::Load) };
+        // One bounded round now and then, before reading: under steady load there is always
+        // something to read.
+        if now >= lead.prune_at {
+            return Some(Effect::Prune { lease: lead.lease.clone() });
+        }
         if room && now >= lead.ready_at && !holds_ready {
             return Some(Effect::Ready { limit });
         }
         if room && now >= lead.read_at {
             return Some(Effect::Read { from: cursor.clone(), limit });
-        }
-        if now >= lead.prune_at {
-            return Some(Effect::Prune { lease: lead.lease.clone() });
         }
         None
     }

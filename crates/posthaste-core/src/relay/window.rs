@@ -29,6 +29,8 @@ struct Slot {
     attempts: u32,
     /// How many calls that it flew in ended with nobody knowing.
     unknowns: u32,
+    /// How often the broker had answered when the last of these ended.
+    answers_before: u64,
     verdict: Option<Verdict>,
 }
 
@@ -52,6 +54,10 @@ struct Taken {
     open: usize,
 }
 
+/// Calls without an answer after which a message is counted even if the broker has not answered
+/// anybody since: it may be the only one there is to send.
+const UNKNOWNS_WITHOUT_PROOF: u32 = 20;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Window {
@@ -62,6 +68,8 @@ pub(super) struct Window {
     sendable: BTreeSet<Ticket>,
     flights: BTreeMap<FlightId, Vec<Ticket>>,
     suspects: usize,
+    /// How many calls the broker has answered.
+    answers: u64,
     bytes: usize,
     settling: usize,
 }
@@ -144,14 +152,24 @@ impl Window {
             }
         }
         let open = verdict.is_none();
-        let slot = Slot { position, feed, message, address, attempts, unknowns: 0, verdict };
+        let slot = Slot {
+            position,
+            feed,
+            message,
+            address,
+            attempts,
+            unknowns: 0,
+            answers_before: 0,
+            verdict,
+        };
         self.bytes += slot.size();
         self.slots.insert(ticket, slot);
         open
     }
 
     /// Puts together the next publish call, in the order of tickets. With suspects in the window
-    /// everything goes alone.
+    /// everything goes alone, those first that have seen the fewest calls break: whoever gets an
+    /// answer proves that the broker works, and only then is a suspect to blame.
     pub(super) fn depart(
         &mut self,
         flight: FlightId,
@@ -166,6 +184,11 @@ impl Window {
         let most = if alone { 1 } else { messages.max(1) };
         let mut chosen: Vec<Ticket> = Vec::new();
         let mut size = 0;
+        let unknowns = |ticket: &Ticket| self.slots.get(ticket).map_or(0, |slot| slot.unknowns);
+        let first = self.sendable.iter().min_by_key(|ticket| (unknowns(ticket), **ticket));
+        if let Some(&ticket) = first.filter(|_| alone) {
+            chosen.push(ticket);
+        }
         for &ticket in &self.sendable {
             if chosen.len() == most || (!chosen.is_empty() && size >= bytes) {
                 break;
@@ -233,6 +256,8 @@ impl Window {
     ) {
         let tickets = self.flights.remove(&flight).unwrap_or_default();
         let alone = tickets.len() == 1 && self.flights.is_empty();
+        let known = |outcome: &Outcome| !matches!(outcome, Outcome::Unknown { .. });
+        self.answers += u64::from(outcomes.iter().any(known));
         let missing = Outcome::unknown("the broker gave no outcome for this message");
         let mut failed: BTreeSet<Address> = BTreeSet::new();
         let mut again = Vec::new();
@@ -246,7 +271,9 @@ impl Window {
                 Verdict::Behind
             } else {
                 let keyed = address.is_some();
-                let alone = alone && slot.is_suspect();
+                let proven =
+                    self.answers > slot.answers_before || slot.unknowns >= UNKNOWNS_WITHOUT_PROOF;
+                let alone = alone && slot.is_suspect() && proven;
                 let circumstances = Circumstances { attempts: slot.attempts, keyed, alone };
                 match judge(message, circumstances, outcome) {
                     Judgement::Settle(verdict) => verdict,
@@ -264,6 +291,7 @@ impl Window {
         for ticket in &again {
             if let Some(slot) = self.slots.get_mut(ticket) {
                 slot.unknowns = slot.unknowns.saturating_add(1);
+                slot.answers_before = self.answers;
                 self.suspects += usize::from(slot.unknowns == 2);
             }
         }

@@ -23,6 +23,8 @@ pub(super) struct Faults {
     pub(super) refused: u64,
     pub(super) refused_for_good: u64,
     pub(super) unknown: u64,
+    /// The broker gives no answer, and has nothing.
+    pub(super) silent: u64,
     pub(super) unavailable: u64,
     pub(super) database: u64,
 }
@@ -45,6 +47,7 @@ pub(super) struct World {
     /// Rows that break the connection whenever they are sent.
     pub(super) poison: BTreeSet<u64>,
     pub(super) prefix_per_key: bool,
+    pub(super) prunes: usize,
 }
 
 impl World {
@@ -63,6 +66,7 @@ impl World {
             accepted: Vec::new(),
             poison: BTreeSet::new(),
             prefix_per_key: false,
+            prunes: 0,
         }
     }
 
@@ -228,6 +232,9 @@ impl World {
         if self.chance(self.faults.unavailable) {
             return None;
         }
+        if self.chance(self.faults.silent) {
+            return Some(messages.iter().map(|_| Outcome::unknown("no answer")).collect());
+        }
         let seqs: Vec<u64> = messages.iter().map(seq_of).collect();
         let broken = seqs.iter().any(|seq| self.poison.contains(seq));
         let cut = self.chance(self.faults.unknown);
@@ -291,7 +298,10 @@ impl World {
             Effect::Settle { lease, settlement } => {
                 Input::Settled(self.settle(&lease, &settlement))
             }
-            Effect::Prune { .. } => Input::Pruned(Ok(false)),
+            Effect::Prune { .. } => {
+                self.prunes += 1;
+                Input::Pruned(Ok(false))
+            }
             Effect::Publish { flight, messages } => {
                 let outcomes = self.publish(&messages);
                 return Input::Published { flight, outcomes };

@@ -123,3 +123,42 @@ fn a_relay_that_lost_its_lease_changes_nothing() {
     assert!(!zombie.machine.is_leading());
     assert_eq!(world.checkpoint, before);
 }
+
+#[test]
+fn a_broker_that_is_there_and_silent_buries_nobody() {
+    let mut world = World::new(7);
+    world.faults = Faults { silent: 100, ..Faults::default() };
+    for key in 0..20 {
+        world.state(key, None);
+    }
+    let mut node = node();
+    settle_down(&mut world, &mut node, 3000);
+    assert!(world.now.elapsed() > Duration::from_mins(3), "it kept trying, and not at once");
+    assert!(world.dead.is_empty() && world.held.is_empty(), "{:?}", world.held);
+    world.faults = Faults::default();
+    settle_down(&mut world, &mut node, 2000);
+    assert_eq!(world.accepted.len(), 20);
+}
+
+#[test]
+fn a_lone_message_that_breaks_every_call_is_buried_in_the_end() {
+    let mut world = World::new(8);
+    world.state(1, None);
+    world.poison.insert(1);
+    let mut node = node();
+    settle_down(&mut world, &mut node, 30_000);
+    assert!(world.dead.contains(&1), "{:?} after {:?}", world.held, world.now);
+}
+
+#[test]
+fn pruning_goes_on_under_steady_load() {
+    let mut world = World::new(9);
+    let mut node = node();
+    for round in 0..40_000 {
+        world.state(0, None);
+        node.step(world.now, Input::Changed);
+        node.advance(&mut world);
+        world.now = world.now.plus(Duration::from_millis(round % 11));
+    }
+    assert!(world.prunes >= 2, "{} rounds in {:?}", world.prunes, world.now.elapsed());
+}

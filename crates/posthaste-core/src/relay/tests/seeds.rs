@@ -35,6 +35,7 @@ fn faults(world: &mut World) -> Faults {
         refused: rate(40),
         refused_for_good: rate(10),
         unknown: rate(30),
+        silent: rate(20),
         unavailable: rate(50),
         database: rate(20),
     }
