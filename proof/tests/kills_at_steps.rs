@@ -14,6 +14,9 @@ use posthaste_proof::{Failure, Job, World};
 use crate::crew::Crew;
 use crate::rig::{PATIENCE, SOON, consumers, order, place, place_due, relay, world};
 
+/// Rejected orders, and as many that fail at first, in each round.
+const BAD: usize = 4;
+
 /// At which of its calls a node dies. A checkpoint is loaded once by whoever leads.
 fn numbers(step: Step) -> &'static [u64] {
     if step == Step::Load { &[1] } else { &[1, 3] }
@@ -42,7 +45,7 @@ async fn a_relay_that_ends_may_die_while_it_gives_its_lease_back() -> Result<(),
         assert!(aborted(status), "it was to die: {status}");
     }
     crew.add("relay", [relay()]).await?;
-    judged(&world, &mut crew, 2).await?;
+    judged(&world, &mut crew, 2 * BAD).await?;
     world.remove()
 }
 
@@ -58,7 +61,8 @@ async fn a_consumer_may_die_at_every_step() -> Result<(), Failure> {
         Step::Bury,
         Step::SettleDelivery,
     ];
-    let settings = Consuming { batch: 4, attempts: 2, ..Consuming::default() };
+    // More attempts than deaths: an attempt that a process dies of counts, whoever is to blame.
+    let settings = Consuming { batch: 4, attempts: 100, ..Consuming::default() };
     let jobs = vec![Job::Till(settings.clone()), Job::Books(settings)];
     die_at_all("consumer", jobs, &steps, 93).await
 }
@@ -87,7 +91,7 @@ async fn die_at_all(name: &str, jobs: Vec<Job>, steps: &[Step], seed: u64) -> Re
             for after in [false, true] {
                 let death = Death { step: *step, after, number };
                 place(&world, &orders()).await?;
-                bad += 1;
+                bad += BAD;
                 // So that there is something to read from the side table, again and again.
                 for millis in [40, 150, 300, 450, 600] {
                     place_due(&world, Duration::from_millis(millis)).await?;
@@ -105,12 +109,15 @@ async fn die_at_all(name: &str, jobs: Vec<Job>, steps: &[Step], seed: u64) -> Re
     world.remove()
 }
 
-/// Orders of a few customers. One of them fails always, so that consumers count attempts, note
-/// failures and bury.
+/// Orders of a few customers. Some fail at first and some are rejected, so that consumers count
+/// attempts, note failures and bury.
 fn orders() -> Vec<Order> {
     let customer = |n: i64| format!("customer {}", n % 4);
     let mut orders: Vec<_> = (0..11).map(|n| order(&customer(n), n, Behaviour::Good, "")).collect();
-    orders.insert(4, order("a bad one", 1, Behaviour::Fail, ""));
+    for n in 0..BAD {
+        orders.insert(4, order(&format!("bad {n}"), 1, Behaviour::Reject, ""));
+        orders.insert(9, order(&format!("slow {n}"), 1, Behaviour::FailTwice, ""));
+    }
     orders
 }
 
@@ -129,7 +136,7 @@ async fn judged(world: &World, crew: &mut Crew<'_>, bad: usize) -> Result<(), Fa
     truth.kept()?;
     for letter in &truth.dead {
         let order: Order = serde_json::from_slice(letter.payload.as_bytes())?;
-        assert_eq!(order.behaviour, Behaviour::Fail, "an innocent was buried: {letter:?}");
+        assert_eq!(order.behaviour, Behaviour::Reject, "an innocent was buried: {letter:?}");
         assert_eq!(letter.origin, Origin::Consumer(TILL.to_owned()), "{letter:?}");
     }
     assert_eq!(truth.dead.len(), bad, "each bad order is buried once");

@@ -36,9 +36,11 @@ pub(crate) fn patient_relay() -> Job {
     Job::Relay(Relaying { lease_ms: 15_000, ..Relaying::default() })
 }
 
-/// Both consumers with the usual settings.
+/// Both consumers, with more attempts than a campaign has kills: an attempt that a process dies of
+/// counts, whoever is to blame.
 pub(crate) fn consumers() -> [Job; 2] {
-    [Job::Till(Consuming::default()), Job::Books(Consuming::default())]
+    let settings = Consuming { attempts: 100, ..Consuming::default() };
+    [Job::Till(settings.clone()), Job::Books(settings)]
 }
 
 /// A writer of this many transactions.
