@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use posthaste::core::database::{EntryFilter, Monitor, Schema, Upkeep};
 use posthaste::core::dead_letter::{DeadFilter, DeadLetters};
-use posthaste::core::inbox::{Burial, Inbox, InboxUpkeep, InboxWindow};
+use posthaste::core::inbox::{Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
 use posthaste::core::lease::{Claim, Lease, Leases};
 use posthaste::core::outbox::{OutboxReader, ReadLimit, Settlement, Signal};
 use posthaste::core::transaction::Transactional;

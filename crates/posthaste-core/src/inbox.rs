@@ -29,25 +29,11 @@ pub struct Burial {
     pub attempts: u32,
 }
 
-/// The inbox of a database.
+/// How often a consumer has tried a message that it is not done with.
 ///
-/// Laws (suite `inbox`):
-/// 1. Of any number of acceptances of one id by one consumer that commit, exactly one is `First`,
-///    also when they race; consumers do not see one another's.
-/// 2. An acceptance is rolled back with its transaction.
-/// 3. An attempt that was begun is counted, also when the process dies right after.
-/// 4. A buried message is a dead letter and is accepted as `Before`; both or neither.
-/// 5. A reposted one is `First` again, once.
-pub trait Inbox: Transactional {
-    /// Records inside the transaction that `consumer` is done with these messages, and says of
-    /// each whether it is the first time. Counted attempts of the accepted ones are forgotten.
-    fn accept(
-        &self,
-        connection: &mut Self::Connection,
-        consumer: &str,
-        ids: &[MessageId],
-    ) -> impl Future<Output = Result<Vec<Acceptance>, StoreError>> + Send;
-
+/// Law (suite `inbox`): an attempt that was begun is counted, also when the process dies right
+/// after.
+pub trait Attempts: Send + Sync {
     /// Counts an attempt before it is made, durably and in a transaction of its own, and returns
     /// how many there have been with it.
     fn begin_attempt(
@@ -57,7 +43,7 @@ pub trait Inbox: Transactional {
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
     /// Notes how attempt number `attempt` failed, in a transaction of its own. An attempt that was
-    /// not begun with [`Inbox::begin_attempt`] is counted by this.
+    /// not begun with [`Attempts::begin_attempt`] is counted by this.
     fn record_failure(
         &self,
         consumer: &str,
@@ -65,6 +51,35 @@ pub trait Inbox: Transactional {
         attempt: u32,
         detail: &str,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// The inbox of a database.
+///
+/// Laws (suite `inbox`):
+/// 1. Of any number of acceptances of one id by one consumer that commit, exactly one is `First`,
+///    also when they race; consumers do not see one another's.
+/// 2. An acceptance is rolled back with its transaction.
+/// 3. A buried message is a dead letter and is accepted as `Before`; both or neither.
+/// 4. A reposted one is `First` again, once.
+pub trait Inbox: Transactional + Attempts {
+    /// Records inside the transaction that `consumer` is done with these messages, and says of
+    /// each whether it is the first time. Counted attempts of the accepted ones are forgotten.
+    fn accept(
+        &self,
+        connection: &mut Self::Connection,
+        consumer: &str,
+        ids: &[MessageId],
+    ) -> impl Future<Output = Result<Vec<Acceptance>, StoreError>> + Send;
+
+    /// Whether the transaction still stands and holds the acceptance of `id`. It does not if the
+    /// database has ended the transaction by itself (a full disk, for example) and a handler did
+    /// not mind the error: whatever ran then would take effect on its own.
+    fn holds(
+        &self,
+        connection: &mut Self::Connection,
+        consumer: &str,
+        id: MessageId,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Makes the message a dead letter of the consumer inside the transaction: it is kept whole,
     /// with reason and history, and counts as accepted.

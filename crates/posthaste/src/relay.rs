@@ -75,8 +75,9 @@ impl RelayOptions {
             window_bytes: self.window_bytes.max(1),
             policy: self.policy,
             topics: self.topics.clone(),
-            lease_ttl: self.lease_ttl,
-            poll: self.poll,
+            // Zero would mean to do nothing but look, or to never hold a lease.
+            lease_ttl: self.lease_ttl.max(Duration::from_millis(100)),
+            poll: self.poll.max(Duration::from_millis(10)),
             grace: self.grace,
             ..Settings::default()
         }
@@ -153,7 +154,7 @@ impl Shell {
         let mut changed = pin!(database.changed());
         let mut input = Input::Tick;
         while self.step(input) {
-            let deadline = self.machine.deadline(self.now());
+            let deadline = self.machine.deadline();
             let at = deadline.map(|at| self.started + at.elapsed());
             input = tokio::select! {
                 biased;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use posthaste_core::inbox::{Acceptance, Burial, Inbox, InboxUpkeep, InboxWindow};
+use posthaste_core::inbox::{Acceptance, Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
 use posthaste_core::{Message, MessageId, StoreError};
 use sqlx::sqlite::SqliteConnection;
 
@@ -236,21 +236,11 @@ impl Store {
     }
 }
 
-impl Inbox for Sqlite {
-    async fn accept(
-        &self,
-        connection: &mut SqliteConnection,
-        consumer: &str,
-        ids: &[MessageId],
-    ) -> Result<Vec<Acceptance>, StoreError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.store.check_schema(connection).await?;
-        let accepted = accept(connection, consumer, ids).await;
-        accepted.map_err(self.store.failed("accepting messages"))
-    }
+/// Parameters: consumer, id.
+const HOLDS: &str =
+    "select exists (select 1 from posthaste_inbox where consumer = ?1 and id = ?2)";
 
+impl Attempts for Sqlite {
     async fn begin_attempt(&self, consumer: &str, id: MessageId) -> Result<u32, StoreError> {
         let (store, consumer) = (Arc::clone(&self.store), consumer.to_owned());
         detached(async move { store.begin_attempt(&consumer, &id.to_string()).await }).await
@@ -269,6 +259,36 @@ impl Inbox for Sqlite {
             async move { store.record_failure(&consumer, &id.to_string(), attempt, &detail).await },
         )
         .await
+    }
+}
+
+impl Inbox for Sqlite {
+    async fn accept(
+        &self,
+        connection: &mut SqliteConnection,
+        consumer: &str,
+        ids: &[MessageId],
+    ) -> Result<Vec<Acceptance>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.store.check_schema(connection).await?;
+        let accepted = accept(connection, consumer, ids).await;
+        accepted.map_err(self.store.failed("accepting messages"))
+    }
+
+    async fn holds(
+        &self,
+        connection: &mut SqliteConnection,
+        consumer: &str,
+        id: MessageId,
+    ) -> Result<bool, StoreError> {
+        sqlx::query_scalar(HOLDS)
+            .bind(consumer)
+            .bind(id.to_string())
+            .fetch_one(connection)
+            .await
+            .map_err(self.store.failed("looking for the inbox entry of a message"))
     }
 
     async fn bury(

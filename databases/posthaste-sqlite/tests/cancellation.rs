@@ -8,7 +8,7 @@ use std::task::Poll;
 use posthaste_core::Checkpoint;
 use posthaste_core::database::{Monitor, Upkeep};
 use posthaste_core::dead_letter::DeadLetters;
-use posthaste_core::inbox::{Inbox, InboxUpkeep, InboxWindow};
+use posthaste_core::inbox::{Attempts, Inbox, InboxUpkeep, InboxWindow};
 use posthaste_core::lease::Leases;
 use posthaste_core::outbox::{Feed, OutboxReader};
 use posthaste_core::transaction::{OutboxWriter, Transactional};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use posthaste_core::dead_letter::{DeadFilter, DeadLetters, Origin};
 use posthaste_core::inbox::Acceptance::{Before, First};
-use posthaste_core::inbox::{Burial, Inbox, InboxUpkeep, InboxWindow};
+use posthaste_core::inbox::{Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
 use posthaste_core::transaction::Transactional;
 use posthaste_core::verdict::DeadReason;
 use posthaste_core::{Message, Payload};

@@ -120,6 +120,7 @@ pub struct Consumer {
     linger_until: Option<Moment>,
     failures: u32,
     away_until: Moment,
+    stepped_at: Moment,
     stopping: bool,
     finished: bool,
 }
@@ -136,6 +137,7 @@ impl Consumer {
             linger_until: None,
             failures: 0,
             away_until: Moment::START,
+            stepped_at: Moment::START,
             stopping: false,
             finished: false,
         }
@@ -143,6 +145,7 @@ impl Consumer {
 
     /// Takes in what happened and says what to do.
     pub fn step(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
+        self.stepped_at = now;
         match input {
             Input::Tick => {}
             Input::Arrived { ticket, alone } => {
@@ -162,15 +165,15 @@ impl Consumer {
     }
 
     /// When to call [`Consumer::step`] with [`Input::Tick`] if nothing else happens before. Always
-    /// after `now`.
-    pub fn deadline(&self, now: Moment) -> Option<Moment> {
+    /// after the last step, and perhaps passed when this is called.
+    pub fn deadline(&self) -> Option<Moment> {
         if self.waiting.is_empty() || self.finished {
             return None;
         }
         [Some(self.away_until), self.linger_until]
             .into_iter()
             .flatten()
-            .filter(|at| *at > now)
+            .filter(|at| *at > self.stepped_at)
             .min()
     }
 
@@ -299,7 +302,7 @@ mod tests {
         let away = Input::Ran { run: RunId(0), result: Ran::Away };
         assert_eq!(stepped(&mut consumer, 0, away), []);
         assert_eq!(stepped(&mut consumer, 1, arrived(2, false)), []);
-        let at = consumer.deadline(Moment::after_start(Duration::from_millis(1)));
+        let at = consumer.deadline();
         assert!(at.is_some_and(|at| at.elapsed() >= Duration::from_millis(50)));
         assert_eq!(stepped(&mut consumer, 200, Input::Tick), [run(1, &[1], true)]);
         assert_eq!(stepped(&mut consumer, 201, Input::Stop), [Effect::Drop(Ticket(2))]);

@@ -33,6 +33,7 @@ pub struct Relay {
     /// Calls to the broker that are still under way from before the lease was lost.
     strays: usize,
     stopping: Option<Moment>,
+    stepped_at: Moment,
     released: bool,
     finished: bool,
 }
@@ -86,6 +87,7 @@ impl Relay {
             next_flight: 0,
             strays: 0,
             stopping: None,
+            stepped_at: Moment::START,
             released: false,
             finished: false,
         }
@@ -93,13 +95,15 @@ impl Relay {
 
     /// Takes in what happened and says what to do. Begin with [`Input::Tick`].
     pub fn step(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
+        self.stepped_at = now;
         self.take_in(now, input);
         self.drive(now, out);
     }
 
     /// When to call [`Relay::step`] with [`Input::Tick`] if nothing else happens before. Always
-    /// after `now`: what could be done by now was done by the last step.
-    pub fn deadline(&self, now: Moment) -> Option<Moment> {
+    /// after the last step: what could be done by then was done by it. It may have passed when
+    /// this is called; then it is time for the next one.
+    pub fn deadline(&self) -> Option<Moment> {
         if self.finished {
             return None;
         }
@@ -114,7 +118,7 @@ impl Relay {
                 at.extend([lead.renew_at, lead.read_at, lead.ready_at, lead.prune_at]);
             }
         }
-        at.into_iter().filter(|at| *at > now).min()
+        at.into_iter().filter(|at| *at > self.stepped_at).min()
     }
 
     /// Whether this relay holds the lease, as far as it knows.

@@ -63,37 +63,48 @@ where
 {
     /// Handles fresh deliveries in one transaction. If one fails, all is rolled back: a single one
     /// is then counted and judged, several are tried one by one.
-    pub(super) async fn run_together(&self, messages: &[Message]) -> Ran {
-        match self.transact(messages).await {
-            Ok(()) => Ran::Done,
-            Err(Stopped::Store(error)) => self.away(&error),
-            Err(Stopped::Handler(_)) if messages.len() > 1 => Ran::Failed,
-            Err(Stopped::Handler(error)) => {
-                let Some(message) = messages.first() else { return Ran::Done };
-                match self.database.begin_attempt(&self.name, message.id).await {
-                    Ok(attempt) => self.judge(message, attempt, &error).await,
-                    Err(error) => self.away(&error),
-                }
-            }
+    pub(super) async fn run_together(&self, messages: &[Message]) -> (Ran, Option<u32>) {
+        let error = match self.transact(messages).await {
+            Ok(()) => return (Ran::Done, None),
+            Err(Stopped::Store(error)) => return (self.away(&error), None),
+            Err(Stopped::Handler(error)) => error,
+        };
+        let [message] = messages else { return (Ran::Failed, None) };
+        match self.database.begin_attempt(&self.name, message.id).await {
+            Ok(attempt) => (self.judge(message, attempt, &error).await, Some(attempt)),
+            Err(error) => (self.away(&error), None),
         }
     }
 
     /// Handles one message whose attempt is counted before it is made, because it may have ended
-    /// the process the last time.
-    pub(super) async fn run_alone(&self, message: &Message) -> Ran {
+    /// the process the last time. `begun` is the number of an attempt that was counted already and
+    /// did not come to its end because the database was away: it is made up for, not counted anew,
+    /// so that an outage buries nobody. Returned with the result is the number that was counted.
+    pub(super) async fn run_alone(
+        &self,
+        message: &Message,
+        begun: Option<u32>,
+    ) -> (Ran, Option<u32>) {
         match self.is_done(message.id).await {
             Ok(false) => {}
             Ok(true) => {
                 // What it had produced may still wait in the outbox.
                 self.database.wake();
-                return Ran::Done;
+                return (Ran::Done, None);
             }
-            Err(error) => return self.away(&error),
+            Err(error) => return (self.away(&error), begun),
         }
-        let attempt = match self.database.begin_attempt(&self.name, message.id).await {
-            Ok(attempt) => attempt,
-            Err(error) => return self.away(&error),
+        let attempt = match begun {
+            Some(attempt) => attempt,
+            None => match self.database.begin_attempt(&self.name, message.id).await {
+                Ok(attempt) => attempt,
+                Err(error) => return (self.away(&error), None),
+            },
         };
+        (self.attempt(message, attempt).await, Some(attempt))
+    }
+
+    async fn attempt(&self, message: &Message, attempt: u32) -> Ran {
         if attempt > self.options.retry.limit.max(1) {
             let burial = Burial {
                 reason: DeadReason::Exhausted,
@@ -117,12 +128,24 @@ where
         let acceptances = self.database.accept(connection, &self.name, &ids).await?;
         let mut seen_before = false;
         for (message, acceptance) in messages.iter().zip(acceptances) {
-            match acceptance {
-                Acceptance::Before => seen_before = true,
-                Acceptance::First => self.handle(connection, message).await?,
+            if acceptance == Acceptance::Before {
+                seen_before = true;
+                continue;
+            }
+            self.handle(connection, message).await?;
+            if !self.database.holds(connection, &self.name, message.id).await? {
+                let what = "the database has ended the transaction, and the handler went on";
+                return Err(Stopped::Handler(passing(what.to_owned())));
             }
         }
-        self.database.commit(transaction).await?;
+        match self.database.commit(transaction).await {
+            Ok(()) => {}
+            // What is looked at only at the end (a deferred constraint) is the handlers' doing.
+            Err(error @ StoreError::Rejected { .. }) => {
+                return Err(Stopped::Handler(HandlerError::from(error)));
+            }
+            Err(error) => return Err(error.into()),
+        }
         if seen_before {
             self.database.wake();
         }
@@ -156,12 +179,16 @@ where
         result.map_err(Stopped::Handler)
     }
 
-    /// Whether the inbox holds it already.
+    /// Whether the inbox holds it already. If so, what is left of its attempts is forgotten.
     async fn is_done(&self, id: MessageId) -> Result<bool, StoreError> {
         let mut transaction = self.database.begin().await?;
         let connection = D::connection(&mut transaction);
         let acceptances = self.database.accept(connection, &self.name, &[id]).await?;
-        Ok(acceptances.first() == Some(&Acceptance::Before))
+        let done = acceptances.first() == Some(&Acceptance::Before);
+        if done {
+            self.database.commit(transaction).await?;
+        }
+        Ok(done)
     }
 
     async fn judge(&self, message: &Message, attempt: u32, error: &HandlerError) -> Ran {
@@ -180,6 +207,10 @@ where
             }
             FailureVerdict::Bury { reason } => {
                 tracing::error!(%id, consumer, attempt, detail, "a message became a dead letter");
+                let recorded = self.database.record_failure(&self.name, id, attempt, &detail);
+                if let Err(error) = recorded.await {
+                    return self.away(&error);
+                }
                 self.bury(message, &Burial { reason, detail, attempts: attempt }).await
             }
         }

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use posthaste_core::consumer::{Consumer, Effect, Input, Ticket};
+use posthaste_core::consumer::{Consumer, Effect, Input, Ran, Ticket};
 use posthaste_core::inbox::{Inbox, InboxUpkeep};
 use posthaste_core::outbox::Signal;
 use posthaste_core::{BrokerError, Delivery, Message, MessageId, Moment, RetryPolicy, Subscriber};
@@ -22,8 +22,15 @@ use super::options::ConsumerOptions;
 use super::run::Runner;
 use crate::relay::story;
 
-/// Most reposted dead letters taken in hand at once, and most ids pruned at once.
-const UPKEEP_LIMIT: usize = 1000;
+/// Most ids that are pruned in one step, and most steps of one round.
+const PRUNE_LIMIT: usize = 1000;
+const PRUNE_STEPS: usize = 50;
+
+/// Most reposted dead letters that are read at once beside those that wait for their next try.
+const REPOSTED_LIMIT: usize = 16;
+
+/// How a run has ended, and the attempt it had counted if it was of a single message.
+type Ended = (Input, Option<(Ticket, u32)>);
 
 /// A delivery and the place it takes; the place is free again once it is settled.
 type Arrival = (Delivery, tokio::sync::OwnedSemaphorePermit);
@@ -36,7 +43,9 @@ pub(super) struct Shell<D: Inbox> {
     places: BTreeMap<Ticket, tokio::sync::OwnedSemaphorePermit>,
     /// Reposted dead letters that failed again, and when they may be tried next.
     later: BTreeMap<MessageId, Instant>,
-    runs: JoinSet<Input>,
+    /// Attempts that were counted and could not be brought to their end.
+    begun: BTreeMap<Ticket, u32>,
+    runs: JoinSet<Ended>,
     settling: JoinSet<()>,
     upkeep: JoinSet<Vec<Message>>,
     started: Instant,
@@ -55,6 +64,7 @@ where
             in_hand: InHand::default(),
             places: BTreeMap::new(),
             later: BTreeMap::new(),
+            begun: BTreeMap::new(),
             runs: JoinSet::new(),
             settling: JoinSet::new(),
             upkeep: JoinSet::new(),
@@ -77,7 +87,7 @@ where
         let mut stopped: Option<Instant> = None;
         let mut failure = None;
         while !self.finished {
-            let overdue = stopped.map(|at| at + self.options.grace);
+            let overdue = stopped.map(|at| later(at, self.options.grace));
             let (renewal, deadline) = (self.in_hand.next_renewal(), self.deadline());
             tokio::select! {
                 biased;
@@ -87,7 +97,7 @@ where
                     arrivals.close();
                     self.step(Input::Stop);
                 }
-                Some(ended) = self.runs.join_next() => self.step(joined(ended)),
+                Some(ended) = self.runs.join_next() => self.ran(joined(ended)),
                 Some(ended) = self.settling.join_next() => joined(ended),
                 Some(ended) = self.upkeep.join_next() => self.take_in_reposted(joined(ended)),
                 () = sleep_until(renewal) => self.in_hand.renew().await,
@@ -99,7 +109,8 @@ where
                 }
                 Some(batch) = arrivals.recv(), if stopped.is_none() => self.take_in(batch),
                 _ = upkeep.tick(), if stopped.is_none() && self.upkeep.is_empty() => {
-                    self.upkeep.spawn(tidy(self.runner.clone()));
+                    let limit = REPOSTED_LIMIT + self.later.len();
+                    self.upkeep.spawn(tidy(self.runner.clone(), limit));
                 }
                 () = sleep_until(deadline) => self.step(Input::Tick),
                 () = sleep_until(overdue) => {
@@ -108,8 +119,13 @@ where
                 }
             }
         }
-        while let Some(ended) = self.settling.join_next().await {
-            joined(ended);
+        // What cannot be settled in time comes again, and the inbox knows it.
+        let patience = stopped.map(|at| later(at, self.options.grace));
+        while !self.settling.is_empty() {
+            tokio::select! {
+                Some(ended) = self.settling.join_next() => joined(ended),
+                () = sleep_until(patience) => break,
+            }
         }
         failure.map_or(Ok(()), Err)
     }
@@ -119,7 +135,7 @@ where
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.machine.deadline(self.now()).map(|at| self.started + at.elapsed())
+        self.machine.deadline().map(|at| self.started + at.elapsed())
     }
 
     fn take_in(&mut self, batch: Vec<Arrival>) {
@@ -143,6 +159,18 @@ where
         }
     }
 
+    fn ran(&mut self, (input, begun): Ended) {
+        let away = matches!(input, Input::Ran { result: Ran::Away, .. });
+        if let Some((ticket, attempt)) = begun {
+            if away {
+                self.begun.insert(ticket, attempt);
+            } else {
+                self.begun.remove(&ticket);
+            }
+        }
+        self.step(input);
+    }
+
     fn step(&mut self, input: Input) {
         let mut effects = Vec::new();
         self.machine.step(self.now(), input, &mut effects);
@@ -153,12 +181,14 @@ where
                     let messages: Vec<Message> =
                         tickets.iter().filter_map(|ticket| self.in_hand.message(*ticket)).collect();
                     let runner = self.runner.clone();
+                    let single = tickets.first().copied().filter(|_| tickets.len() == 1);
+                    let begun = single.and_then(|ticket| self.begun.get(&ticket).copied());
                     self.runs.spawn(async move {
-                        let result = match messages.as_slice() {
-                            [message] if alone => runner.run_alone(message).await,
+                        let (result, begun) = match messages.as_slice() {
+                            [message] if alone => runner.run_alone(message, begun).await,
                             messages => runner.run_together(messages).await,
                         };
-                        Input::Ran { run, result }
+                        (Input::Ran { run, result }, single.zip(begun))
                     });
                 }
                 Effect::Complete(ticket) => done.push(ticket),
@@ -207,7 +237,7 @@ where
                 });
             }
             Some(Held::Reposted(message)) => {
-                self.later.insert(message.id, Instant::now() + delay);
+                self.later.insert(message.id, later(Instant::now(), delay));
             }
             None => {}
         }
@@ -270,19 +300,31 @@ async fn receive(
 }
 
 /// Forgets old ids and brings reposted dead letters.
-async fn tidy<D>(runner: Runner<D>) -> Vec<Message>
+async fn tidy<D>(runner: Runner<D>, reposted: usize) -> Vec<Message>
 where
     D: Inbox + InboxUpkeep + Signal + Clone,
 {
     let (database, name) = (&runner.database, &*runner.name);
-    let pruned = database.prune_inbox(name, runner.options.window, UPKEEP_LIMIT).await;
-    if let Err(error) = pruned {
-        tracing::debug!(error = %story(&error), "cannot tidy the inbox; trying again later");
+    for _ in 0..PRUNE_STEPS {
+        match database.prune_inbox(name, runner.options.window, PRUNE_LIMIT).await {
+            Ok(pruned) if pruned >= PRUNE_LIMIT as u64 => {}
+            Ok(_) => break,
+            Err(error) => {
+                tracing::debug!(error = %story(&error), "cannot tidy the inbox; later again");
+                break;
+            }
+        }
     }
-    database.reposted(name, UPKEEP_LIMIT).await.unwrap_or_else(|error| {
+    database.reposted(name, reposted).await.unwrap_or_else(|error| {
         tracing::debug!(error = %story(&error), "cannot look for reposts; trying again later");
         Vec::new()
     })
+}
+
+/// A moment some time after another; a time beyond all use is as good as never.
+fn later(from: Instant, wait: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_hours(24 * 365 * 30);
+    from + wait.min(NEVER)
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -1,12 +1,13 @@
 //! The consumer: once in effect, whatever is delivered and however handlers fail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use posthaste::memory::{MemoryConnection, MemoryDatabase};
+use posthaste::testing::fault::{Call, Fault, FaultyBroker, FaultyDatabase, Strike, When};
 use posthaste::{
-    ConsumerOptions, Draft, Handler, HandlerError, Message, Others, Outbox, RetryPolicy,
+    Consumer, ConsumerOptions, Draft, Handler, HandlerError, Message, Others, Outbox, RetryPolicy,
     Subscription, handler_fn, reject, retry_after,
 };
 use posthaste_core::Broker;
@@ -255,4 +256,58 @@ async fn a_redelivered_message_that_is_done_wakes_the_relay_for_what_it_had_prod
     service.stop().await;
     assert!(service.database.records().is_empty(), "nothing is done twice");
     assert!(service.broker.unsettled("orders", "shipping").is_empty());
+}
+
+/// A service whose consumer uses a database with faults.
+async fn consume_on<F: Fault + 'static>(
+    service: &mut Service,
+    fault: F,
+    handler: impl Handler<MemoryConnection>,
+    options: ConsumerOptions,
+) {
+    let database = FaultyDatabase::new(Arc::new(service.database.clone()), fault);
+    let subscription = Subscription::new("orders", "shipping");
+    let subscriber = service.broker.subscriber(&subscription).await.expect("subscribes");
+    let consumer = Consumer::new("shipping", database).on(handler).options(options);
+    service.run(|stop| async move { consumer.run_until(subscriber, stop).await.expect("ends") });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_whose_commits_fail_for_a_while_buries_nobody() {
+    let mut service = Service::new();
+    service.place(1, 0).await;
+    service.broker.publisher().publish(&service.database.messages()).await.expect("publishes");
+    let broken = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&broken);
+    let fault = move |call: Call, when: When| {
+        let fails = call == Call::Commit && when == When::Before && still.load(Ordering::Relaxed);
+        if fails { Strike::Fail } else { Strike::Pass }
+    };
+    consume_on(&mut service, fault, handler_fn(note), options()).await;
+    service.pass(Duration::from_secs(120)).await;
+    assert!(service.database.records().is_empty());
+    broken.store(false, Ordering::Relaxed);
+    service.pass(Duration::from_secs(120)).await;
+    service.stop().await;
+    assert_eq!(service.database.records(), ["1/0"]);
+    assert!(dead(&service).await.is_empty(), "an outage is nobody's failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_without_an_answer_does_not_hold_up_a_stop() {
+    let mut service = Service::new();
+    service.place(1, 0).await;
+    service.broker.publisher().publish(&service.database.messages()).await.expect("publishes");
+    let broker = FaultyBroker::new(Arc::new(service.broker.clone()), |call: Call, when: When| {
+        let hangs = call == Call::SettleDelivery && when == When::Before;
+        if hangs { Strike::Hang } else { Strike::Pass }
+    });
+    let subscription = Subscription::new("orders", "shipping");
+    let subscriber = broker.subscriber(&subscription).await.expect("subscribes");
+    let consumer = service.consumer("shipping").on(handler_fn(note)).options(options());
+    service.run(|stop| async move { consumer.run_until(subscriber, stop).await.expect("ends") });
+    service.pass(Duration::from_secs(1)).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), service.stop()).await;
+    assert!(stopped.is_ok(), "it ended within its grace");
+    assert_eq!(service.database.records(), ["1/0"]);
 }

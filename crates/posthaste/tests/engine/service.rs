@@ -1,5 +1,6 @@
 //! A small service for the tests: events, a database, a broker, and how to run things in it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +101,18 @@ impl Service {
         let run =
             consumer.options(options).run_until(subscriber, async move { stop.notified().await });
         self.running.push(tokio::spawn(async move { run.await.expect("consumes") }));
+    }
+
+    /// Runs something until the service stops.
+    pub(crate) fn run<F>(
+        &mut self,
+        work: impl FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = Arc::clone(&self.stop);
+        let stopped = Box::pin(async move { stop.notified().await });
+        self.running.push(tokio::spawn(work(stopped)));
     }
 
     /// Lets paused time pass, and with it everything that waits for it.

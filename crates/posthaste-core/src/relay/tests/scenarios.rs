@@ -15,7 +15,7 @@ fn settle_down(world: &mut World, node: &mut Node, steps: usize) {
     for _ in 0..steps {
         node.step(world.now, Input::Tick);
         if !node.advance(world) {
-            let deadline = node.machine.deadline(world.now);
+            let deadline = node.machine.deadline();
             world.now = deadline.unwrap_or(world.now).max(world.now);
         }
     }

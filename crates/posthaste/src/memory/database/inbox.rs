@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use posthaste_core::dead_letter::{Failure, Origin};
-use posthaste_core::inbox::{Acceptance, Burial, Inbox, InboxUpkeep, InboxWindow};
+use posthaste_core::inbox::{Acceptance, Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
 use posthaste_core::{Message, MessageId, StoreError, Timestamp};
 
 use super::locks::RowKey;
@@ -29,26 +29,7 @@ impl MemoryConnection {
     }
 }
 
-impl Inbox for MemoryDatabase {
-    async fn accept(
-        &self,
-        connection: &mut MemoryConnection,
-        consumer: &str,
-        ids: &[MessageId],
-    ) -> Result<Vec<Acceptance>, StoreError> {
-        let mut answers = Vec::with_capacity(ids.len());
-        for &id in ids {
-            let before = connection.was_accepted(consumer, id).await?
-                || connection.has_accepted(consumer, id);
-            if !before {
-                let (consumer, at) = (consumer.to_owned(), self.shared.clock.now());
-                connection.writes.push(Write::Accept { consumer, id, at });
-            }
-            answers.push(if before { Acceptance::Before } else { Acceptance::First });
-        }
-        Ok(answers)
-    }
-
+impl Attempts for MemoryDatabase {
     async fn begin_attempt(&self, consumer: &str, id: MessageId) -> Result<u32, StoreError> {
         let mut state = self.shared.migrated()?;
         let attempts = state.attempts.entry((consumer.to_owned(), id)).or_default();
@@ -69,6 +50,36 @@ impl Inbox for MemoryDatabase {
         let (at, detail) = (self.shared.clock.now(), detail.to_owned());
         attempts.history.add(Failure { at, attempt, detail });
         Ok(())
+    }
+}
+
+impl Inbox for MemoryDatabase {
+    async fn accept(
+        &self,
+        connection: &mut MemoryConnection,
+        consumer: &str,
+        ids: &[MessageId],
+    ) -> Result<Vec<Acceptance>, StoreError> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let before = connection.was_accepted(consumer, id).await?
+                || connection.has_accepted(consumer, id);
+            if !before {
+                let (consumer, at) = (consumer.to_owned(), self.shared.clock.now());
+                connection.writes.push(Write::Accept { consumer, id, at });
+            }
+            answers.push(if before { Acceptance::Before } else { Acceptance::First });
+        }
+        Ok(answers)
+    }
+
+    async fn holds(
+        &self,
+        connection: &mut MemoryConnection,
+        consumer: &str,
+        id: MessageId,
+    ) -> Result<bool, StoreError> {
+        Ok(connection.has_accepted(consumer, id))
     }
 
     async fn bury(

@@ -259,16 +259,7 @@ macro_rules! delegate_seam {
         }
     };
     (Inbox, $wrapper:ident) => {
-        impl<D: posthaste_core::inbox::Inbox> posthaste_core::inbox::Inbox for $wrapper<D> {
-            async fn accept(
-                &self,
-                connection: &mut D::Connection,
-                consumer: &str,
-                ids: &[posthaste_core::MessageId],
-            ) -> Result<Vec<posthaste_core::inbox::Acceptance>, posthaste_core::StoreError> {
-                self.inner.accept(connection, consumer, ids).await
-            }
-
+        impl<D: posthaste_core::inbox::Inbox> posthaste_core::inbox::Attempts for $wrapper<D> {
             async fn begin_attempt(
                 &self,
                 consumer: &str,
@@ -285,6 +276,26 @@ macro_rules! delegate_seam {
                 detail: &str,
             ) -> Result<(), posthaste_core::StoreError> {
                 self.inner.record_failure(consumer, id, attempt, detail).await
+            }
+        }
+
+        impl<D: posthaste_core::inbox::Inbox> posthaste_core::inbox::Inbox for $wrapper<D> {
+            async fn accept(
+                &self,
+                connection: &mut D::Connection,
+                consumer: &str,
+                ids: &[posthaste_core::MessageId],
+            ) -> Result<Vec<posthaste_core::inbox::Acceptance>, posthaste_core::StoreError> {
+                self.inner.accept(connection, consumer, ids).await
+            }
+
+            async fn holds(
+                &self,
+                connection: &mut D::Connection,
+                consumer: &str,
+                id: posthaste_core::MessageId,
+            ) -> Result<bool, posthaste_core::StoreError> {
+                self.inner.holds(connection, consumer, id).await
             }
 
             async fn bury(

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use posthaste_core::database::{EntryFilter, Listed, Migrated, Monitor, Schema, Status, Upkeep};
 use posthaste_core::dead_letter::{DeadFilter, DeadLetter, DeadLetters};
 use posthaste_core::finding::Finding;
-use posthaste_core::inbox::{Acceptance, Burial, Inbox, InboxUpkeep, InboxWindow};
+use posthaste_core::inbox::{Acceptance, Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
 use posthaste_core::lease::{Claim, Lease, Leases};
 use posthaste_core::outbox::{Batch, OutboxReader, ReadLimit, Ready, Settlement, Signal};
 use posthaste_core::transaction::{OutboxWriter, Transactional};
@@ -86,16 +86,7 @@ impl<D: OutboxWriter> OutboxWriter for FaultyDatabase<D> {
     }
 }
 
-impl<D: Inbox> Inbox for FaultyDatabase<D> {
-    async fn accept(
-        &self,
-        connection: &mut D::Connection,
-        consumer: &str,
-        ids: &[MessageId],
-    ) -> Result<Vec<Acceptance>, StoreError> {
-        self.guard(Call::Accept, self.inner.accept(connection, consumer, ids)).await
-    }
-
+impl<D: Inbox> Attempts for FaultyDatabase<D> {
     async fn begin_attempt(&self, consumer: &str, id: MessageId) -> Result<u32, StoreError> {
         self.guard(Call::BeginAttempt, self.inner.begin_attempt(consumer, id)).await
     }
@@ -109,6 +100,26 @@ impl<D: Inbox> Inbox for FaultyDatabase<D> {
     ) -> Result<(), StoreError> {
         let work = self.inner.record_failure(consumer, id, attempt, detail);
         self.guard(Call::RecordFailure, work).await
+    }
+}
+
+impl<D: Inbox> Inbox for FaultyDatabase<D> {
+    async fn accept(
+        &self,
+        connection: &mut D::Connection,
+        consumer: &str,
+        ids: &[MessageId],
+    ) -> Result<Vec<Acceptance>, StoreError> {
+        self.guard(Call::Accept, self.inner.accept(connection, consumer, ids)).await
+    }
+
+    async fn holds(
+        &self,
+        connection: &mut D::Connection,
+        consumer: &str,
+        id: MessageId,
+    ) -> Result<bool, StoreError> {
+        self.inner.holds(connection, consumer, id).await
     }
 
     async fn bury(

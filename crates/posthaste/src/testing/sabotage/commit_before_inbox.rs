@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use posthaste_core::inbox::{Acceptance, Burial, Inbox};
+use posthaste_core::inbox::{Acceptance, Attempts, Burial, Inbox};
 use posthaste_core::{Message, MessageId, StoreError};
 
 use crate::testing::fault::delegate_seams;
@@ -27,16 +27,7 @@ impl<D: ?Sized> Clone for CommitBeforeInbox<D> {
     }
 }
 
-impl<D: Inbox> Inbox for CommitBeforeInbox<D> {
-    async fn accept(
-        &self,
-        _connection: &mut D::Connection,
-        _consumer: &str,
-        ids: &[MessageId],
-    ) -> Result<Vec<Acceptance>, StoreError> {
-        Ok(vec![Acceptance::First; ids.len()])
-    }
-
+impl<D: Inbox> Attempts for CommitBeforeInbox<D> {
     async fn begin_attempt(&self, consumer: &str, id: MessageId) -> Result<u32, StoreError> {
         self.inner.begin_attempt(consumer, id).await
     }
@@ -49,6 +40,26 @@ impl<D: Inbox> Inbox for CommitBeforeInbox<D> {
         detail: &str,
     ) -> Result<(), StoreError> {
         self.inner.record_failure(consumer, id, attempt, detail).await
+    }
+}
+
+impl<D: Inbox> Inbox for CommitBeforeInbox<D> {
+    async fn accept(
+        &self,
+        _connection: &mut D::Connection,
+        _consumer: &str,
+        ids: &[MessageId],
+    ) -> Result<Vec<Acceptance>, StoreError> {
+        Ok(vec![Acceptance::First; ids.len()])
+    }
+
+    async fn holds(
+        &self,
+        _connection: &mut D::Connection,
+        _consumer: &str,
+        _id: MessageId,
+    ) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn bury(
