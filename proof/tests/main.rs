@@ -7,6 +7,7 @@ mod bad_handlers;
 mod bus_away;
 mod cancellation;
 mod crew;
+mod ended_transactions;
 mod full_disk;
 mod graceful_stop;
 mod inside;
