@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoo
 
 use crate::options::Options;
 use crate::signal::Changes;
-use crate::{error, schema, url};
+use crate::{error, schema, transaction, url};
 
 /// A SQLite database with the tables of Posthaste. Clones are cheap and share connections; each
 /// clone keeps its own place in the [`Signal`](posthaste_core::outbox::Signal), so give every
@@ -31,11 +31,18 @@ impl Sqlite {
         let pool = SqlitePoolOptions::new()
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.acquire_timeout)
+            .before_acquire(|connection, _| {
+                let sound = transaction::is_sound(connection);
+                Box::pin(async move { Ok(sound) })
+            })
             .connect_lazy_with(connect);
         Ok(Self::with_options(pool, options))
     }
 
-    /// A handle on the pool of a service that has one. How durable a commit is, is then decided by
+    /// A handle on the pool of a service that has one, whose settings stay the service's. SQLite
+    /// ends a transaction by itself when a disk is full; a pool whose `before_acquire` refuses a
+    /// connection for which `is_in_transaction()` is true does not stumble over that, as the one
+    /// of [`Sqlite::open`] does not, and neither does [`Transactional::begin`]. How durable a commit is, is then decided by
     /// the service: leave `synchronous` at `FULL`, its default.
     pub fn new(pool: SqlitePool) -> Self {
         Self::with_options(pool, Options::default())

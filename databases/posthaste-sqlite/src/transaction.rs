@@ -30,6 +30,18 @@ pub(crate) async fn detached<T: Send + 'static>(
     }
 }
 
+/// Whether the driver believes a connection that nobody uses to be outside of any transaction.
+/// SQLite ends a transaction by itself when a disk is full or fails; the driver does not notice,
+/// and would refuse every later transaction on that connection. This is asked when a connection is
+/// taken and not when it comes back, because a rollback may still be queued then.
+pub(crate) fn is_sound(connection: &SqliteConnection) -> bool {
+    let sound = !connection.is_in_transaction();
+    if !sound {
+        tracing::debug!("closing a connection whose transaction SQLite has ended by itself");
+    }
+    sound
+}
+
 impl Store {
     /// Begins a transaction that may write, on a schema of our version. To be called in a task of
     /// its own.
@@ -44,16 +56,13 @@ impl Store {
         Ok(transaction)
     }
 
-    /// A connection that the driver believes to be outside of any transaction. SQLite ends a
-    /// transaction by itself when a disk is full or fails; the driver does not notice, and would
-    /// refuse every later transaction on that connection.
+    /// A sound connection, also from a pool that does not look at that.
     async fn sound_connection(&self) -> Result<PoolConnection<sqlx::Sqlite>, sqlx::Error> {
         loop {
             let connection = self.pool.acquire().await?;
-            if !connection.is_in_transaction() {
+            if is_sound(&connection) {
                 return Ok(connection);
             }
-            tracing::debug!("closing a connection whose transaction SQLite has ended by itself");
             drop(connection.detach());
         }
     }

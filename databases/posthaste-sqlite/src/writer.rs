@@ -72,7 +72,7 @@ impl Store {
                 .bind(&message.kind)
                 .bind(&message.key)
                 .bind(&message.content_type)
-                .bind(message.stated_at.as_millis())
+                .bind(message.stated_at.as_millis().min(*DUE.end()))
                 .bind(due_millis(message))
                 .bind(headers);
             query = match message.payload.as_text() {
@@ -102,12 +102,22 @@ impl Store {
         self.mark(connection, "savepoint posthaste_enqueue").await?;
         for chunk in messages.chunks(ROWS) {
             if let Err(error) = self.insert(connection, chunk).await {
-                self.mark(connection, "rollback to posthaste_enqueue").await?;
-                self.mark(connection, "release posthaste_enqueue").await?;
+                self.unmark(connection).await;
                 return Err(error);
             }
         }
         self.mark(connection, "release posthaste_enqueue").await
+    }
+
+    /// Takes back what was written since the savepoint. If the whole transaction is gone already,
+    /// so is all of that, and the reason is the error that came first.
+    async fn unmark(&self, connection: &mut SqliteConnection) {
+        for statement in ["rollback to posthaste_enqueue", "release posthaste_enqueue"] {
+            if let Err(error) = self.mark(connection, statement).await {
+                tracing::debug!(%error, "the transaction has ended already");
+                return;
+            }
+        }
     }
 
     async fn mark(

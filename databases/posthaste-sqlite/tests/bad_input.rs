@@ -6,6 +6,7 @@ use std::time::Duration;
 use posthaste_core::StoreError;
 use posthaste_core::database::{Monitor, Schema, Upkeep};
 use posthaste_core::finding::Severity;
+use posthaste_core::transaction::Transactional as _;
 use posthaste_sqlite::{Options, Sqlite};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
@@ -128,4 +129,85 @@ async fn a_pool_without_free_connections_is_unavailable() {
     let error = Sqlite::new(pool).status("default").await.expect_err("none left");
     assert!(error.is_transient(), "{error:?}");
     drop(taken);
+}
+
+/// Two connections that find no room for more than two pages, and a plain table.
+async fn nearly_full() -> Fixture {
+    let options = Options { create: true, connections: 2, ..Options::default() };
+    let fixture = Fixture::unmigrated(options);
+    fixture.database.migrate().await.expect("migrate");
+    fixture.execute("create table plain (a)").await.expect("a table");
+    let pages = fixture.number("pragma page_count").await;
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        both.push(fixture.database.pool().acquire().await.expect("a connection"));
+    }
+    for connection in &mut both {
+        let pragma = format!("pragma max_page_count = {}", pages + 2);
+        let query = sqlx::query(sqlx::AssertSqlSafe(pragma));
+        query.execute(&mut **connection).await.expect("a limit");
+    }
+    fixture
+}
+
+/// SQLite ends the whole transaction here, not only the statement.
+async fn overfill(connection: &mut sqlx::SqliteConnection) {
+    let insert = sqlx::query("insert into plain values (zeroblob(100000))");
+    let error = insert.execute(connection).await.expect_err("no room");
+    assert!(error.to_string().contains("full"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_ended_spoils_no_connection_of_the_service() {
+    let fixture = nearly_full().await;
+    let pool = fixture.database.pool();
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.expect("begin");
+    overfill(&mut tx).await;
+    drop(tx);
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        begun.push(pool.begin_with("BEGIN").await.expect("none remembers that transaction"));
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_ended_does_not_spoil_the_only_connection() {
+    let fixture = nearly_full().await;
+    let pages = fixture.number("pragma page_count").await;
+    let options = SqliteConnectOptions::new()
+        .filename(fixture.path())
+        .pragma("max_page_count", (pages + 2).to_string());
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let database = Sqlite::new(pool);
+    let mut tx = database.begin().await.expect("begin");
+    overfill(&mut tx).await;
+    drop(tx);
+    for n in 1..=2 {
+        database.enqueue_alone(&[message(n)]).await.expect("a small one still fits");
+    }
+}
+
+#[tokio::test]
+async fn a_long_list_whose_transaction_is_ended_says_why() {
+    let fixture = Fixture::new().await;
+    fixture
+        .execute(
+            "create trigger full before insert on posthaste_outbox when NEW.kind = 'last' \
+             begin select raise(rollback, 'no room'); end",
+        )
+        .await
+        .expect("a trigger");
+    let mut messages: Vec<_> = (0..4000_u32)
+        .map(|n| {
+            let mut random = [0; 10];
+            random[..4].copy_from_slice(&n.to_be_bytes());
+            let mut message = message(1);
+            message.id = posthaste_core::MessageId::v7(message.stated_at, random);
+            message
+        })
+        .collect();
+    messages[3999].kind = "last".to_owned();
+    let error = fixture.database.enqueue_alone(&messages).await.expect_err("ended");
+    assert!(error.to_string().contains("no room"), "{error}");
+    assert_eq!(fixture.number("select count(*) from posthaste_outbox").await, 0);
 }
