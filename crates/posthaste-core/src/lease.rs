@@ -21,6 +21,13 @@ pub struct Lease {
     pub token: u64,
 }
 
+/// The destination in the name of a relay's lease: `default` in `relay/default/0`. `None` for a
+/// lease on something else.
+pub fn destination(name: &str) -> Option<&str> {
+    let (destination, _lane) = name.strip_prefix("relay/")?.rsplit_once('/')?;
+    Some(destination)
+}
+
 /// The answer to a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -57,4 +64,18 @@ pub trait Leases: Send + Sync {
 
     /// Gives a lease back, so that the next holder need not wait. Doing it twice is no error.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::destination;
+
+    #[test]
+    fn a_destination_is_what_stands_between_relay_and_lane() {
+        assert_eq!(destination("relay/default/0"), Some("default"));
+        assert_eq!(destination("relay/a/b/12"), Some("a/b"));
+        for other in ["relay/default", "relays/default/0", "cleaning", ""] {
+            assert_eq!(destination(other), None, "{other}");
+        }
+    }
 }

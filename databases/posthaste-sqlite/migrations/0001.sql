@@ -75,6 +75,8 @@ CREATE TABLE posthaste_outbox (
             AND content_type NOT GLOB '*[^ -~]*')),
     CONSTRAINT "posthaste: stated_at must be an integer, milliseconds since 1970"
         CHECK (typeof(stated_at) = 'integer'),
+    CONSTRAINT "posthaste: stated_at must be milliseconds since 1970; this looks like microseconds"
+        CHECK (typeof(stated_at) <> 'integer' OR stated_at <= 99999999999999),
     CONSTRAINT "posthaste: due_at must be milliseconds since 1970; this looks like seconds or microseconds"
         CHECK (due_at IS NULL OR (typeof(due_at) = 'integer'
             AND due_at BETWEEN 100000000000 AND 99999999999999)),
@@ -129,6 +131,16 @@ BEGIN
         FROM json_each(NEW.headers) AS h) > 32768;
 END;
 
+-- "insert or replace" would take away a row that may not be sent yet, and fire no other trigger.
+CREATE TRIGGER posthaste_outbox_replace BEFORE INSERT ON posthaste_outbox
+WHEN EXISTS (SELECT 1 FROM posthaste_outbox WHERE id = NEW.id)
+    OR EXISTS (SELECT 1 FROM posthaste_outbox WHERE seq = NEW.seq)
+BEGIN
+    SELECT RAISE(ABORT, 'posthaste: a message with this id is in the outbox already')
+    WHERE EXISTS (SELECT 1 FROM posthaste_outbox WHERE id = NEW.id);
+    SELECT RAISE(ABORT, 'posthaste: leave seq out, the database gives it');
+END;
+
 -- A row that arrived behind a reader would never be sent.
 CREATE TRIGGER posthaste_outbox_seq AFTER INSERT ON posthaste_outbox
 WHEN NEW.seq < coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'posthaste_outbox'), 0)
@@ -143,7 +155,8 @@ BEGIN
     SELECT RAISE(ABORT, 'posthaste: a row of the outbox is never changed; insert another one');
 END;
 
--- How far each destination has come: every row up to position has a verdict.
+-- How far each destination has come: every row up to position has a verdict. A destination is here
+-- from the first start of its relay on, and keeps what it has not sent until its row is deleted.
 CREATE TABLE posthaste_checkpoint (
     -- Where messages go to.
     destination TEXT NOT NULL PRIMARY KEY,
@@ -195,6 +208,9 @@ CREATE TABLE posthaste_lease (
     token INTEGER NOT NULL,
     -- When it runs out; 0 if it was given back.
     expires_at INTEGER NOT NULL,
+    -- For how long it was last granted; one that would last longer has run out, because the clock
+    -- was set back.
+    ttl INTEGER NOT NULL,
     -- Number of the last settlement under this token.
     settlement INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;

@@ -148,7 +148,7 @@ async fn waiting(connection: &mut SqliteConnection) -> Result<Vec<Finding>, sqlx
     let oldest: Option<i64> = sqlx::query_scalar(concat!(
         "select (",
         now!(),
-        " - stated_at) / 1000 from posthaste_outbox where seq > coalesce( \
+        " - cast(stated_at as integer)) / 1000 from posthaste_outbox where seq > coalesce( \
          (select min(position) from posthaste_checkpoint), 0) \
          and (due_at is null or due_at <= ",
         now!(),

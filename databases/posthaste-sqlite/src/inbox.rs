@@ -237,8 +237,7 @@ impl Store {
 }
 
 /// Parameters: consumer, id.
-const HOLDS: &str =
-    "select exists (select 1 from posthaste_inbox where consumer = ?1 and id = ?2)";
+const HOLDS: &str = "select exists (select 1 from posthaste_inbox where consumer = ?1 and id = ?2)";
 
 impl Attempts for Sqlite {
     async fn begin_attempt(&self, consumer: &str, id: MessageId) -> Result<u32, StoreError> {

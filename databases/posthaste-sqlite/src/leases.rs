@@ -1,11 +1,11 @@
 //! Leases: rows of `posthaste_lease`, on the database's clock.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use posthaste_core::StoreError;
-use posthaste_core::lease::{Claim, Lease, Leases};
+use posthaste_core::lease::{self, Claim, Lease, Leases};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::store::Store;
@@ -28,44 +28,119 @@ pub(crate) async fn fence(
     current.map(|_| ()).ok_or(StoreError::Fenced)
 }
 
-impl Store {
-    async fn acquire(&self, name: &str, owner: &str, ttl: i64) -> Result<Claim, StoreError> {
-        let doing = "claiming a lease";
-        let mut transaction = self.begin().await?;
-        let row: Option<(String, i64, i64, bool)> = sqlx::query_as(concat!(
+/// Longer than a write takes to begin where nobody else writes.
+const CONTENDED: Duration = Duration::from_millis(100);
+
+/// Parameters: name, owner, token, ttl.
+const GRANT: &str = concat!(
+    "insert into posthaste_lease (name, owner, token, expires_at, ttl) values (?1, ?2, ?3, ",
+    now!(),
+    " + ?4, ?4) on conflict (name) do update set \
+     settlement = case when token = excluded.token then settlement else 0 end, \
+     owner = excluded.owner, token = excluded.token, expires_at = excluded.expires_at, \
+     ttl = excluded.ttl returning expires_at - ttl"
+);
+
+/// A lease as it stands in its table.
+struct Row {
+    owner: String,
+    token: i64,
+    /// Milliseconds until it runs out.
+    remaining: i64,
+    /// Milliseconds for which it was last granted.
+    ttl: i64,
+    released: bool,
+}
+
+impl Row {
+    async fn find(
+        connection: &mut SqliteConnection,
+        name: &str,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let row: Option<(String, i64, i64, i64, bool)> = sqlx::query_as(concat!(
             "select owner, token, expires_at - ",
             now!(),
-            ", expires_at = 0 \
-             from posthaste_lease where name = ?"
+            ", ttl, expires_at = 0 from posthaste_lease where name = ?"
         ))
         .bind(name)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(self.failed(doing))?;
+        .fetch_optional(connection)
+        .await?;
+        Ok(row.map(|(owner, token, remaining, ttl, released)| Self {
+            owner,
+            token,
+            remaining,
+            ttl,
+            released,
+        }))
+    }
+
+    /// The answer to `owner`, if somebody else has the lease. One that would last longer than it
+    /// was granted for was written before the clock was set back. A claim that had to wait for
+    /// another writer takes nothing yet: the holder could not renew meanwhile either. That is held
+    /// in its favour for one more time of the lease, and not for ever.
+    fn held_against(&self, owner: &str, waited: bool) -> Option<Claim> {
+        let floor = if waited && !self.released { -self.ttl } else { 0 };
+        let is_held = self.owner != owner && (floor < self.remaining && self.remaining <= self.ttl);
+        let remaining = number::duration(self.remaining);
+        is_held.then(|| Claim::Held { by: self.owner.clone(), remaining })
+    }
+
+    /// Whoever gave it back begins anew, also with the numbers of its settlements.
+    fn next_token(&self, owner: &str) -> i64 {
+        if self.owner == owner && !self.released { self.token } else { self.token + 1 }
+    }
+}
+
+/// Notes that there is a destination, so that nothing is removed before it was sent there.
+async fn know(
+    connection: &mut SqliteConnection,
+    destination: &str,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into posthaste_checkpoint (destination, position, updated_at) values (?, 0, ?) \
+         on conflict (destination) do nothing",
+    )
+    .bind(destination)
+    .bind(now)
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+impl Store {
+    async fn acquire(&self, name: &str, owner: &str, ttl: i64) -> Result<Claim, StoreError> {
+        let failed = self.failed("claiming a lease");
+        // Who stands by asks often: nobody has to wait for that.
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        self.check_schema(&mut connection).await?;
+        let row = Row::find(&mut connection, name).await.map_err(&failed)?;
+        if let Some(held) = row.and_then(|row| row.held_against(owner, false)) {
+            return Ok(held);
+        }
+        drop(connection);
+        let asked = Instant::now();
+        let mut transaction = self.begin().await?;
+        let waited = asked.elapsed() > CONTENDED;
+        let row = Row::find(&mut transaction, name).await.map_err(&failed)?;
         let token = match row {
-            Some((by, _, remaining, _)) if by != owner && remaining > 0 => {
-                return Ok(Claim::Held { by, remaining: number::duration(remaining) });
-            }
-            // Whoever gave it back begins anew, also with the numbers of its settlements.
-            Some((by, token, _, released)) if by == owner && !released => token,
-            Some((_, token, ..)) => token + 1,
+            Some(row) => match row.held_against(owner, waited) {
+                Some(held) => return Ok(held),
+                None => row.next_token(owner),
+            },
             None => 1,
         };
-        sqlx::query(concat!(
-            "insert into posthaste_lease (name, owner, token, expires_at) \
-             values (?1, ?2, ?3, ",
-            now!(),
-            " + ?4) on conflict (name) do update set \
-             settlement = case when token = excluded.token then settlement else 0 end, \
-             owner = excluded.owner, token = excluded.token, expires_at = excluded.expires_at"
-        ))
-        .bind(name)
-        .bind(owner)
-        .bind(token)
-        .bind(ttl)
-        .execute(&mut *transaction)
-        .await
-        .map_err(self.failed(doing))?;
+        let now: i64 = sqlx::query_scalar(GRANT)
+            .bind(name)
+            .bind(owner)
+            .bind(token)
+            .bind(ttl)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        if let Some(destination) = lease::destination(name) {
+            know(&mut transaction, destination, now).await.map_err(&failed)?;
+        }
         self.commit_quietly(transaction).await?;
         Ok(Claim::Granted(Lease {
             name: name.to_owned(),
@@ -82,7 +157,7 @@ impl Store {
         let changed = sqlx::query(concat!(
             "update posthaste_lease set expires_at = coalesce(",
             now!(),
-            " + ?3, 0) \
+            " + ?3, 0), ttl = coalesce(?3, ttl) \
              where name = ?1 and token = ?2"
         ))
         .bind(&lease.name)

@@ -19,7 +19,7 @@ const HELD: &str = "select coalesce(sum(state = 'due'), 0), coalesce(sum(state =
 /// Parameters: destination, whether a key is parked. How many of those past the checkpoint could
 /// be sent, and since when.
 const PAST: &str = concat!(
-    "select count(*), min(o.stated_at), ",
+    "select count(*), cast(min(o.stated_at) as integer), ",
     now!(),
     " from posthaste_outbox o \
      where o.seq > coalesce((select position from posthaste_checkpoint where destination = ?1), 0) \
@@ -33,7 +33,7 @@ const PAST: &str = concat!(
 
 /// Parameters as before. The same of those in the side table.
 const ASIDE: &str = concat!(
-    "select count(*), min(o.stated_at), ",
+    "select count(*), cast(min(o.stated_at) as integer), ",
     now!(),
     " from posthaste_held h \
      left join posthaste_outbox o on o.seq = h.seq where h.destination = ?1 \
@@ -95,9 +95,9 @@ async fn leases(connection: &mut SqliteConnection) -> Result<Vec<HeldLease>, sql
         "select name, owner, token, expires_at - ",
         now!(),
         " from posthaste_lease \
-         where expires_at > ",
+         where expires_at - ",
         now!(),
-        " order by name"
+        " between 1 and ttl order by name"
     ))
     .fetch_all(connection)
     .await?;

@@ -10,7 +10,7 @@ use posthaste_core::lease::Lease;
 use posthaste_core::outbox::{Batch, Entry, Malformed, OutboxReader, ReadLimit, Ready, Settlement};
 use posthaste_core::{Checkpoint, StoreError};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::row::{Written, message_columns};
 use crate::store::Store;
@@ -29,7 +29,8 @@ const READ: &str = concat!(
          sum(size) over (order by seq rows unbounded preceding) - size as before from upcoming) \
        where place <= ?3 and before < ?4) \
      select m.seq, 0 as attempts, \
-       case when m.due_at > clock.now then m.due_at - clock.now end as due_in, \
+       case when typeof(m.due_at) = 'integer' and m.due_at > clock.now \
+         then m.due_at - clock.now end as due_in, \
        m.key is not null and exists (select 1 from posthaste_held h \
          indexed by posthaste_held_line where h.destination = ?1 \
          and h.topic = m.topic and h.key = m.key and h.state <> 'due') as blocked, \
@@ -39,20 +40,27 @@ const READ: &str = concat!(
      where m.seq > ?2 and m.seq <= (select max(seq) from taken) order by m.seq"
 );
 
-/// Parameters: destination, most rows, most bytes. A row that waits for a retry is ready when all
-/// that is before it in its line is; a row that was not due never waits for anybody here, it is
-/// only told that it has to.
+/// Parameters: destination, most rows, most bytes, most rows that are looked at. A row that waits
+/// for a retry is ready when all that is before it in its line is; a row that was not due never
+/// waits for anybody here, it is only told that it has to. Those that could be sent the longest are
+/// looked at; one of them that stands behind one that is not looked at waits for it.
 const READY: &str = concat!(
     "with clock (now) as materialized (select ",
     now!(),
     "), \
-     first (seq) as materialized (select h.seq \
+     near (seq, ready_at) as materialized (select h.seq, h.ready_at \
        from clock, posthaste_held h indexed by posthaste_held_ready \
-       where h.destination = ?1 and h.ready_at <= clock.now and (h.state = 'due' \
+       where h.destination = ?1 and h.ready_at <= clock.now \
+       order by h.ready_at, h.seq limit ?4), \
+     edge (ready_at, seq) as materialized (select ready_at, seq from near \
+       order by ready_at desc, seq desc limit 1), \
+     first (seq) as materialized (select h.seq \
+       from near n cross join edge cross join posthaste_held h \
+       where h.destination = ?1 and h.seq = n.seq and (h.state = 'due' \
          or h.state = 'retry' and (h.key is null or not exists (select 1 from posthaste_held e \
            indexed by posthaste_held_line where e.destination = ?1 and e.topic = h.topic \
-             and e.key = h.key and e.state <> 'due' and e.seq < h.seq \
-             and not (e.state = 'retry' and e.ready_at <= clock.now)))) \
+             and e.key = h.key and e.state <> 'due' and e.seq < h.seq and not (e.state = 'retry' \
+               and (e.ready_at, e.seq) <= (edge.ready_at, edge.seq))))) \
        order by h.seq limit ?2 + 1), \
      ready (seq, size) as materialized (select f.seq, 256 + coalesce(octet_length(o.headers), 0) \
          + coalesce(octet_length(o.payload), 0) \
@@ -65,7 +73,8 @@ const READY: &str = concat!(
        h.state = 'due' and h.key is not null and exists (select 1 from posthaste_held e \
          indexed by posthaste_held_line where e.destination = ?1 and e.topic = h.topic \
            and e.key = h.key and e.state <> 'due') as blocked, \
-       (select count(*) from ready) as found, m.seq is null as gone, ",
+       (select count(*) from ready) as found, (select count(*) from near) as looked_at, \
+       m.seq is null as gone, ",
     message_columns!(),
     " from taken t join posthaste_held h on h.destination = ?1 and h.seq = t.seq \
      left join posthaste_outbox m on m.seq = t.seq order by h.seq"
@@ -73,12 +82,17 @@ const READY: &str = concat!(
 
 /// Parameter: destination.
 const NEXT: &str = concat!(
-    "select min(ready_at) - ",
+    "select cast(min(ready_at) as integer) - ",
     now!(),
     " from posthaste_held \
      indexed by posthaste_held_ready where destination = ?1 and ready_at > ",
     now!()
 );
+
+/// How many rows of the side table are looked at for each that may be returned, so that the cost
+/// of a reading follows its limit and not how many are ready.
+const LOOK_AT_PER_ROW: i64 = 4;
+const LOOK_AT_LEAST: i64 = 16;
 
 fn entry(row: &SqliteRow, gone: bool) -> Result<Entry, sqlx::Error> {
     let body = if gone {
@@ -102,6 +116,21 @@ fn is_cut(rows: &[SqliteRow]) -> Result<bool, sqlx::Error> {
     Ok(found.unwrap_or(0) > number::signed(rows.len()))
 }
 
+async fn ready_rows(
+    connection: &mut SqliteConnection,
+    destination: &str,
+    limit: ReadLimit,
+    look_at: i64,
+) -> ReadResult<Vec<SqliteRow>> {
+    sqlx::query(READY)
+        .bind(destination)
+        .bind(number::signed(limit.messages.max(1)).min(1 << 32))
+        .bind(number::signed(limit.bytes.max(1)))
+        .bind(look_at)
+        .fetch_all(connection)
+        .await
+}
+
 impl Store {
     async fn read(&self, destination: &str, from: i64, limit: ReadLimit) -> ReadResult<Batch> {
         let mut connection = self.pool.acquire().await?;
@@ -123,15 +152,19 @@ impl Store {
 
     async fn ready(&self, destination: &str, limit: ReadLimit) -> ReadResult<Ready> {
         let mut connection = self.pool.acquire().await?;
-        let rows = sqlx::query(READY)
-            .bind(destination)
-            .bind(number::signed(limit.messages.max(1)).min(1 << 32))
-            .bind(number::signed(limit.bytes.max(1)))
-            .fetch_all(&mut *connection)
-            .await?;
+        let most = number::signed(limit.messages.max(1)).min(1 << 32);
+        let mut look_at = LOOK_AT_LEAST + LOOK_AT_PER_ROW * most;
+        let mut rows = ready_rows(&mut connection, destination, limit, look_at).await?;
+        if rows.is_empty() {
+            // All of them may stand behind others that are ready too and were not looked at.
+            look_at = i64::MAX;
+            rows = ready_rows(&mut connection, destination, limit, look_at).await?;
+        }
         let next: Option<i64> =
             sqlx::query_scalar(NEXT).bind(destination).fetch_one(&mut *connection).await?;
-        let more = is_cut(&rows)?;
+        let looked_at: Option<i64> =
+            rows.first().map(|row| row.try_get("looked_at")).transpose()?;
+        let more = is_cut(&rows)? || looked_at.is_some_and(|looked_at| looked_at >= look_at);
         let read = |row: &SqliteRow| entry(row, row.try_get("gone")?);
         let entries = rows.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Ready { entries, more, next_in: next.map(number::duration) })

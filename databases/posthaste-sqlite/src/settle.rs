@@ -52,12 +52,12 @@ macro_rules! longer_history {
 }
 pub(crate) use {history_length, longer_history};
 
-/// Parameters: destination, array of [`Line`].
+/// Parameters: destination, array of [`Line`]. A row that somebody has deleted meanwhile is looked
+/// at again at once.
 const DUE: &str = "insert into posthaste_held (destination, seq, topic, key, state, ready_at) \
-     select ?1, v.value ->> 'seq', v.value ->> 'topic', v.value ->> 'key', 'due', o.due_at \
+     select ?1, v.value ->> 'seq', v.value ->> 'topic', v.value ->> 'key', 'due', coalesce(o.due_at, 0) \
      from json_each(?2) v left join posthaste_outbox o on o.seq = v.value ->> 'seq' where true \
-     on conflict (destination, seq) do update set state = 'due', \
-       ready_at = coalesce(excluded.ready_at, 0)";
+     on conflict (destination, seq) do update set state = 'due', ready_at = excluded.ready_at";
 
 /// Parameters: destination, array of [`Line`], now.
 const RETRY: &str = concat!(

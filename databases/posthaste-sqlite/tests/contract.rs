@@ -139,6 +139,34 @@ async fn times_that_look_like_another_unit_are_refused() {
     accepted(&fixture, "due_at", "1790000000000").await;
     accepted(&fixture, "due_at", "'1790000000000'").await;
     refused(&fixture, "stated_at", "'now'", "stated_at must be an integer").await;
+    let sentence = "stated_at must be milliseconds since 1970; this looks like microseconds";
+    refused(&fixture, "stated_at", "1790000000000000", sentence).await;
+    // A machine without a battery starts in 1970, and must be able to publish.
+    accepted(&fixture, "stated_at", "1000").await;
+}
+
+#[tokio::test]
+async fn a_message_is_never_replaced() {
+    let fixture = Fixture::new().await;
+    fixture.state(&[None]).await;
+    let id = fixture.text("select id from posthaste_outbox").await;
+    let values = format!("values (1, '{id}', 'orders', 'placed', 'other')");
+    for columns in ["(seq, id, topic, kind, payload)", "(rowid, id, topic, kind, payload)"] {
+        let replace = format!("insert or replace into posthaste_outbox {columns} {values}");
+        let error = fixture.execute(&replace).await.expect_err("it is not sent yet").to_string();
+        assert!(error.contains("posthaste: a message with this id is in the outbox"), "{error}");
+    }
+    let replace = "replace into posthaste_outbox (seq, topic, kind, payload) \
+         values (1, 'orders', 'placed', 'other')";
+    let error = fixture.execute(replace).await.expect_err("not sent yet").to_string();
+    assert!(error.contains("posthaste: leave seq out"), "{error}");
+    let update = format!(
+        "insert into posthaste_outbox (id, topic, kind, payload) values ('{id}', 'a', 'b', 'c') \
+         on conflict (id) do update set payload = 'other'"
+    );
+    fixture.execute(&update).await.expect_err("nor updated");
+    let payloads = "select group_concat(payload) from posthaste_outbox";
+    assert_eq!(fixture.text(payloads).await, "x");
 }
 
 #[tokio::test]

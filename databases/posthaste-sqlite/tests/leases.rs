@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use posthaste_core::database::Monitor;
 use posthaste_core::lease::{Claim, Lease, Leases};
 use posthaste_core::{StoreError, Verdict};
+use posthaste_sqlite::{Options, Sqlite};
 
-use crate::fixture::{Fixture, until, verdict};
+use crate::fixture::{Fixture, TO, until, verdict};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -90,4 +92,55 @@ async fn of_many_claims_at_once_one_is_granted() {
         granted += usize::from(matches!(claim, Claim::Granted(_)));
     }
     assert_eq!(granted, 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_lengthen_a_lease() {
+    let fixture = Fixture::new().await;
+    let database = &fixture.database;
+    let mine = granted(database.acquire("lane", "me", TTL).await.expect("a claim"));
+    let short = Duration::from_secs(5);
+    let claim = database.acquire("lane", "you", short).await.expect("a claim");
+    assert!(matches!(claim, Claim::Held { .. }), "a longer lease than one asks for: {claim:?}");
+    let ahead = "update posthaste_lease set expires_at = expires_at + 3600000";
+    fixture.execute(ahead).await.expect("the clock was an hour ahead");
+    assert!(database.status(TO).await.expect("status").leases.is_empty());
+    let yours = granted(database.acquire("lane", "you", short).await.expect("a claim"));
+    assert!(yours.token > mine.token);
+    let claim = database.acquire("lane", "me", TTL).await.expect("a claim");
+    assert!(matches!(claim, Claim::Held { .. }), "{claim:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_can_write_nobody_loses_a_lease() {
+    let fixture = Fixture::new().await;
+    let ttl = Duration::from_secs(2);
+    let mine = granted(fixture.database.acquire("lane", "me", ttl).await.expect("a claim"));
+    let busy = fixture.database.pool().begin_with("BEGIN IMMEDIATE").await.expect("begin");
+    until("the lease ran out", async || {
+        let left = "select expires_at > cast((julianday('now') - 2440587.5) * 86400000 as \
+             integer) from posthaste_lease";
+        fixture.number(left).await == 0
+    })
+    .await;
+    let standby = fixture.second();
+    let mut claim = tokio::spawn(async move { standby.acquire("lane", "you", ttl).await });
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut claim).await;
+    assert!(early.is_err(), "it waits for the application: {early:?}");
+    busy.rollback().await.expect("the application is done");
+    let claim = claim.await.expect("a task").expect("a claim");
+    assert!(matches!(claim, Claim::Held { .. }), "the holder could not renew either: {claim:?}");
+    fixture.database.renew(&mine, ttl).await.expect("it is still the holder");
+}
+
+#[tokio::test]
+async fn a_claim_on_a_held_lease_waits_for_no_writer() {
+    let fixture = Fixture::new().await;
+    fixture.database.acquire("lane", "me", TTL).await.expect("a claim");
+    let options = Options { busy_timeout: Duration::ZERO, ..Options::default() };
+    let standby = Sqlite::open(&fixture.url(), options).expect("a good URL");
+    let busy = fixture.database.pool().begin_with("BEGIN IMMEDIATE").await.expect("begin");
+    let claim = standby.acquire("lane", "you", TTL).await.expect("an answer at once");
+    assert!(matches!(claim, Claim::Held { .. }), "{claim:?}");
+    drop(busy);
 }

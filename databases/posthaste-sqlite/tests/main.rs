@@ -14,4 +14,5 @@ mod reading;
 mod schema;
 mod settling;
 mod signal;
+mod upkeep;
 mod writing;

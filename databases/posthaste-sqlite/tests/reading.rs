@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use posthaste_core::Checkpoint;
-use posthaste_core::outbox::{Feed, OutboxReader, ReadLimit};
+use posthaste_core::database::{EntryFilter, Monitor, Upkeep};
+use posthaste_core::dead_letter::{DeadFilter, DeadLetters};
+use posthaste_core::finding::{Finding, Severity};
+use posthaste_core::outbox::{Entry, Feed, OutboxReader, ReadLimit, Settled};
+use posthaste_core::{Checkpoint, Verdict};
 
-use crate::fixture::{Fixture, TO, retry, verdict};
+use crate::fixture::{Fixture, TO, dead, retry, verdict};
 
 #[tokio::test]
 async fn limits_cut_a_batch_and_say_so() {
@@ -132,4 +135,112 @@ async fn rows_written_past_the_checks_are_answers_and_block_nothing() {
         assert!(detail.contains(expected), "{expected}: {detail}");
     }
     assert_eq!(entries.len(), 10);
+}
+
+/// Values of every type, none of which any column of a message is to hold.
+const NONSENSE: [&str; 8] = [
+    "1e300",
+    "1.8e12 + 0.5",
+    "-1",
+    "9223372036854775807",
+    "x'00ff'",
+    "cast(x'ff' as text)",
+    "''",
+    "null",
+];
+
+#[tokio::test]
+async fn no_value_in_any_column_stops_what_reads_the_outbox() {
+    let fixture = Fixture::new().await;
+    fixture.execute("drop trigger posthaste_outbox_headers").await.expect("by hand");
+    let mut connection = fixture.database.pool().acquire().await.expect("a connection");
+    let columns =
+        ["id", "topic", "kind", "key", "content_type", "stated_at", "due_at", "headers", "payload"];
+    let mut rows = 0;
+    let past_the_checks = sqlx::query("pragma ignore_check_constraints = on");
+    past_the_checks.execute(&mut *connection).await.expect("a pragma");
+    for column in columns {
+        for value in NONSENSE {
+            let mut all = vec![("topic", "'a'"), ("kind", "'b'"), ("payload", "'c'")];
+            all.retain(|(name, _)| *name != column);
+            all.push((column, value));
+            let (names, values): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+            let (names, values) = (names.join(","), values.join(","));
+            let insert = format!("insert into posthaste_outbox ({names}) values ({values})");
+            let query = sqlx::query(sqlx::AssertSqlSafe(insert.clone()));
+            query.execute(&mut *connection).await.expect(&insert);
+            rows += 1;
+        }
+    }
+    let back = sqlx::query("pragma ignore_check_constraints = off");
+    back.execute(&mut *connection).await.expect("a pragma");
+    drop(connection);
+    fixture.state(&[None]).await;
+    rows += 1;
+
+    let entries = fixture.read().await.entries;
+    assert_eq!(entries.len(), rows);
+    let database = &fixture.database;
+    database.status(TO).await.expect("the status");
+    let all = EntryFilter { destination: TO.to_owned(), limit: 1000, ..EntryFilter::default() };
+    assert_eq!(database.entries(&all).await.expect("the list").len(), rows);
+    let problem = |finding: &Finding| finding.severity == Severity::Problem;
+    let findings = database.findings().await;
+    assert!(!findings.iter().any(problem), "{findings:?}");
+
+    // Every row through the side table, and those that are no messages to the dead letters.
+    let lease = fixture.lease().await;
+    let settled = |entry: &Entry, feed, good: Verdict| {
+        let message = entry.body.as_ref().ok();
+        let address = message.map(|message| (message.topic.clone(), message.key.clone()));
+        let verdict = if address.is_some() { good } else { dead(true) };
+        Settled { position: entry.position.clone(), feed, address, verdict }
+    };
+    let first = entries.iter().map(|entry| settled(entry, Feed::New, retry(1, 0))).collect();
+    let reached = i64::try_from(rows).expect("few");
+    fixture.settle(&lease, 1, Some(reached), first).await.expect("settle");
+    let ready = fixture.ready().await.entries;
+    let second = ready.iter().map(|entry| settled(entry, Feed::Ready, Verdict::Sent)).collect();
+    fixture.settle(&lease, 2, None, second).await.expect("settle");
+    assert_eq!(fixture.held().await, "");
+    let malformed = entries.iter().filter(|entry| entry.body.is_err()).count();
+    let letters = database.list(&DeadFilter { limit: 1000, ..DeadFilter::default() }).await;
+    assert_eq!(letters.expect("letters").len(), malformed);
+    database.status(TO).await.expect("the status");
+    database.prune_sent(&lease, Duration::from_secs(60), 100).await.expect("prune");
+}
+
+#[tokio::test]
+async fn the_first_of_a_line_is_found_also_if_it_is_ready_since_later() {
+    let fixture = Fixture::new().await;
+    fixture.state(&[Some("a"), Some("a")]).await;
+    let lease = fixture.lease().await;
+    let both = vec![
+        verdict(1, Feed::New, Some("a"), retry(1, 0)),
+        verdict(2, Feed::New, Some("a"), retry(1, 0)),
+    ];
+    fixture.settle(&lease, 1, Some(2), both).await.expect("settle");
+    // The first of the line may be sent since later than all others.
+    let later = "update posthaste_held set ready_at = ready_at - (seq = 2)";
+    fixture.execute(later).await.expect("by hand");
+    let limit = ReadLimit { messages: 1, bytes: 1 << 20 };
+    let one = fixture.database.ready(TO, limit).await.expect("what is ready");
+    assert_eq!((one.entries[0].position.as_str(), one.more), ("1", true));
+}
+
+#[tokio::test]
+async fn of_many_that_are_ready_those_that_wait_longest_are_looked_at_first() {
+    let fixture = Fixture::new().await;
+    fixture.state(&[None; 300]).await;
+    let lease = fixture.lease().await;
+    let all = (1..=300).map(|seq| verdict(seq, Feed::New, None, retry(1, 0))).collect();
+    fixture.settle(&lease, 1, Some(300), all).await.expect("settle");
+    let reversed = "update posthaste_held set ready_at = ready_at - seq";
+    fixture.execute(reversed).await.expect("by hand");
+    let limit = ReadLimit { messages: 10, bytes: 1 << 20 };
+    let ten = fixture.database.ready(TO, limit).await.expect("what is ready");
+    let seqs: Vec<i64> =
+        ten.entries.iter().map(|entry| entry.position.as_str().parse().expect("seq")).collect();
+    assert_eq!((seqs.len(), ten.more), (10, true));
+    assert!(seqs.is_sorted() && seqs[0] > 200, "the cost follows the limit: {seqs:?}");
 }

@@ -234,3 +234,14 @@ async fn positions_that_are_none_are_refused() {
     let error = fixture.database.settle(&lease, &settlement).await.expect_err("no checkpoint");
     assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_row_deleted_before_it_is_found_not_due_is_looked_at_again() {
+    let fixture = Fixture::new().await;
+    fixture.state(&[Some("a")]).await;
+    let lease = fixture.lease().await;
+    fixture.execute("delete from posthaste_outbox").await.expect("by hand");
+    fixture.settle(&lease, 1, Some(1), vec![new(1, "a", Verdict::Due)]).await.expect("settle");
+    let gone = fixture.ready().await.entries.remove(0);
+    assert!(gone.body.expect_err("no message").detail.contains("deleted"));
+}
