@@ -72,5 +72,6 @@ fn dead_letter(dead: Dead) -> DeadLetter {
         dead_at: at,
         history: vec![Failure { at, attempt: deliveries, detail }],
         parked: false,
+        reposted: false,
     }
 }

@@ -82,6 +82,17 @@ pub(crate) fn in_store(path: &Path, what: &str, error: &rusqlite::Error) -> Fail
     }
 }
 
+/// Whether there is no room for what was to be written.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+/// Whether a commit that failed like this has certainly not happened.
+pub(crate) fn is_no(error: &rusqlite::Error) -> bool {
+    let codes = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+    error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
+}
+
 /// Classifies what the operating system said about a file of the bus.
 pub(crate) fn in_file(path: &Path, what: &str, error: &io::Error) -> Failure {
     let shown = path.display();

@@ -32,7 +32,7 @@ impl Owned {
         let before = read_card(path);
         let card = Card { pid: std::process::id(), instance: instance()?, socket: None };
         ownership.announce(&card)?;
-        let store = Store::open(path, options.max_pages)?;
+        let store = Store::open(path, options.max_pages, &card.instance)?;
         let (calls, receiver) = mpsc::unbounded_channel();
         let engine = Engine::new(store, options.clone(), receiver)?;
         let (sender, ended) = oneshot::channel();

@@ -135,10 +135,8 @@ fn a_settlement_that_finds_no_room_loses_nothing() {
         let text_of = "x".repeat(2000);
         loop {
             let batch = [message("orders", None, &text_of)];
-            let outcomes = bus.publisher().publish(&batch).await.expect("available");
-            if !matches!(outcomes[..], [Outcome::Accepted(_)]) {
-                break;
-            }
+            let Ok(outcomes) = bus.publisher().publish(&batch).await else { break };
+            assert!(matches!(outcomes[..], [Outcome::Accepted(_)]), "{outcomes:?}");
             count += 1;
         }
         let refused = loop {

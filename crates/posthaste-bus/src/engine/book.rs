@@ -6,7 +6,7 @@ use std::sync::Arc;
 use posthaste_core::{Moment, Timestamp};
 
 use super::call::Sink;
-use super::ledger::{Consumer, Found, Ledger, Terms};
+use super::ledger::{Carried, Consumer, Found, Ledger, Terms};
 use crate::store::{AddressRow, PageRow, Store, SubscriptionRow};
 
 /// Messages that are looked at in one go.
@@ -68,6 +68,16 @@ pub(crate) struct Book {
 impl Book {
     /// Reads what the file says.
     pub(crate) fn read(store: &Store, terms: Terms, now: Now) -> rusqlite::Result<Self> {
+        Self::read_with(store, terms, now, HashMap::new())
+    }
+
+    /// The same with locks that still hold.
+    fn read_with(
+        store: &Store,
+        terms: Terms,
+        now: Now,
+        mut carried: HashMap<i64, Vec<Carried>>,
+    ) -> rusqlite::Result<Self> {
         let mut book = Self {
             terms,
             names: HashMap::new(),
@@ -83,6 +93,10 @@ impl Book {
             let id = row.id;
             book.add_desk(row);
             if let Some(desk) = book.desks.get_mut(&id) {
+                // Who has a lock is the first of its key, so that these come first.
+                for one in carried.remove(&id).unwrap_or_default() {
+                    desk.ledger.carry(one);
+                }
                 for row in aside {
                     desk.ledger.admit(found(row, now, true));
                 }
@@ -91,13 +105,20 @@ impl Book {
         Ok(book)
     }
 
-    /// Reads the file again after a failure: locks are gone, consumers and what they ask for stay.
-    pub(crate) fn read_again(&mut self, store: &Store, now: Now) -> rusqlite::Result<()> {
-        let mut book = Self::read(store, self.terms, now)?;
+    /// Reads the file again after a failure: locks up to number `mark`, which were there before
+    /// the group that failed, consumers and what they ask for stay.
+    pub(crate) fn read_again(
+        &mut self,
+        store: &Store,
+        now: Now,
+        mark: u64,
+    ) -> rusqlite::Result<()> {
+        let held = self.desks.iter().map(|(id, desk)| (*id, desk.ledger.held_before(mark)));
+        let mut book = Self::read_with(store, self.terms, now, held.collect())?;
         for (id, desk) in &mut book.desks {
             let Some(before) = self.desks.get(id) else { continue };
             for (consumer, most) in before.ledger.demands() {
-                desk.ledger.demand(consumer, most.max(1));
+                desk.ledger.demand(consumer, most);
             }
         }
         book.consumers = std::mem::take(&mut self.consumers);
@@ -106,10 +127,14 @@ impl Book {
         Ok(())
     }
 
-    /// Forgets addresses that are not in the file after all.
-    pub(crate) fn forget_places(&mut self, there: &[AddressRow]) {
-        self.places.retain(|id, _| there.iter().any(|row| row.id == *id));
+    /// Forgets addresses and subscriptions that are not in the file after all.
+    pub(crate) fn forget(&mut self, addresses: &[AddressRow], subscriptions: &[i64]) {
+        self.places.retain(|id, _| addresses.iter().any(|row| row.id == *id));
         self.names.retain(|_, id| self.places.contains_key(id));
+        self.desks.retain(|id, _| subscriptions.contains(id));
+        for place in self.places.values_mut() {
+            place.subscriptions.retain(|id| subscriptions.contains(id));
+        }
     }
 
     /// The subscription of this name; a queue has one, whatever the name.

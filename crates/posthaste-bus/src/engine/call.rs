@@ -53,7 +53,10 @@ impl Answer {
             Self::Here(sender, _room) => drop(sender.send(reply)),
             // Nobody waits for the answer to a request without a number.
             Self::There(0, ..) => {}
-            Self::There(number, outbound, _room) => outbound.send(Parting::Reply(number, reply)),
+            Self::There(number, outbound, _room) => {
+                // A connection that is closed needs no answer.
+                drop(outbound.send(Parting::Reply(number, reply)));
+            }
         }
     }
 }
@@ -81,8 +84,10 @@ impl Sink {
         match self {
             Self::Here(sender) => sender.send(batch).map_err(|lost| lost.0),
             Self::There(consumer, outbound) => {
-                outbound.send(Parting::Batch(*consumer, batch));
-                Ok(())
+                match outbound.send(Parting::Batch(*consumer, batch)) {
+                    Err(Parting::Batch(_, lost)) => Err(lost),
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -153,11 +158,14 @@ impl Outbound {
         self.unsent.bytes.load(Ordering::Acquire) < Self::MOST
     }
 
-    fn send(&self, parting: Parting) {
+    /// Gives back what a connection that is closed cannot take.
+    fn send(&self, parting: Parting) -> Result<(), Parting> {
         let size = parting.size();
         self.unsent.bytes.fetch_add(size, Ordering::AcqRel);
-        // A connection that is closed needs nothing: the engine is told that the client is gone.
-        self.sender.send(parting).unwrap_or_default();
+        self.sender.send(parting).map_err(|lost| {
+            self.unsent.bytes.fetch_sub(size, Ordering::AcqRel);
+            lost.0
+        })
     }
 }
 

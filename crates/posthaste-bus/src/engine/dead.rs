@@ -51,11 +51,13 @@ impl Engine {
             Ok(rows) => rows,
             Err(reply) => return Ok(reply),
         };
-        for (reference, row) in references.iter().zip(rows) {
-            let DeadRow { subscription, sequence, parcel, .. } = row;
-            self.store.record_act(now.wall, actor, "repost", reference, parcel.id, None)?;
+        for (reference, row) in references.iter().zip(&rows) {
+            let DeadRow { subscription, sequence, .. } = *row;
+            self.store.record_act(now.wall, actor, "repost", reference, row.parcel.id, None)?;
             let again = Change::Again { sequence, deliveries: 0, wait: None, aside: true };
             self.store.write_change(subscription, &again, now.wall)?;
+        }
+        for DeadRow { subscription, sequence, parcel, .. } in rows {
             if let Some(desk) = self.book.desks.get_mut(&subscription) {
                 let key = parcel.key.map(Into::into);
                 let deliveries = Some(0);

@@ -1,27 +1,53 @@
 //! A group: everything that was asked at one time, applied in one transaction and answered after
-//! it. If the transaction fails nobody is told that something was done, and what is known in
-//! memory is read from the file again.
+//! it. If the transaction fails nobody is told that something was done, what is known in memory is
+//! read from the file again, and what needs no file (locks, who asks, who is gone) stands.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::Engine;
 use super::book::Now;
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Sink};
 use super::change::Change;
+use super::echo::Echo;
 use super::ledger::{Consumer, Handout};
 use super::publish::{Kept, Publication};
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::parcel::Parcel;
-use crate::protocol::{Fate, Handed, Reply, Request, Word};
+use crate::protocol::{Fate, Handed, Reply, Request};
 
 /// Bytes of one batch of deliveries, at most (one message may be larger).
 pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// What is said after the commit.
-#[derive(Debug, Default)]
-struct Said {
-    answers: Vec<(Answer, Reply)>,
+/// What was asked in a group, and what will be said of it.
+#[derive(Debug)]
+struct Group {
+    now: Now,
+    /// The last lock that was given before this group.
+    mark: u64,
+    publications: Vec<Publication>,
+    asked: Vec<Asked>,
     batches: BTreeMap<Consumer, Vec<Handed>>,
+}
+
+/// A call other than a publication.
+#[derive(Debug)]
+struct Asked {
+    work: Option<(u64, Request, Option<Sink>)>,
+    echo: Option<Echo>,
+    answer: Answer,
+    reply: Option<Reply>,
+}
+
+/// How a group failed.
+#[derive(Debug)]
+enum Setback {
+    /// It did not begin: nothing was touched.
+    Beginning(rusqlite::Error),
+    /// Before the commit.
+    Applying(rusqlite::Error),
+    Commit(rusqlite::Error),
+    /// The file says that another process owns it.
+    Fenced,
 }
 
 /// Bytes that a call brings.
@@ -35,98 +61,70 @@ pub(super) fn bytes_of(call: &Call) -> usize {
 }
 
 impl Engine {
-    /// Applies a group. An error is the end: what is in the file cannot be known any more.
+    /// Applies a group. An error is the end: what is in the file cannot be known any more, or it
+    /// is not ours any more.
     pub(super) fn apply(&mut self, calls: Vec<Call>) -> Result<(), Failure> {
         self.is_behind = false;
-        let now = self.now();
-        let (mut publications, others) = sort(calls);
-        let kept = match self.begin_with(&mut publications) {
-            Ok(kept) => kept,
-            Err(error) => {
-                let failure = self.failure("could not write", &error);
-                return self.fail(publications, unasked(others), &failure, false);
+        let mut group = Group::new(self.now(), self.serial, calls);
+        match self.attempt(&mut group) {
+            Ok(()) => {
+                self.retry = None;
+                self.say(group);
+                Ok(())
             }
-        };
-        let mut asked = Vec::new();
-        let mut said = Said::default();
-        match self.decide(now, &kept, others, &mut asked, &mut said) {
-            Ok(()) => {}
-            Err(error) => {
-                let failure = self.failure("could not write", &error);
-                return self.fail(publications, answers(asked, said), &failure, false);
-            }
+            Err(setback) => self.fail(group, &setback),
         }
-        if let Err(error) = self.store.commit() {
-            let failure = self.failure("could not commit to", &error);
-            return self.fail(publications, answers(asked, said), &failure, true);
-        }
-        for publication in publications {
-            publication.answer.give(Reply::Published(publication.words));
-        }
-        self.say(said);
-        Ok(())
     }
 
-    /// Begins the transaction and writes the messages. When that fails they are refused, and the
-    /// rest of the group goes on in a new transaction.
-    fn begin_with(&mut self, publications: &mut Vec<Publication>) -> rusqlite::Result<Vec<Kept>> {
-        self.store.begin()?;
-        let error = match self.write_messages(publications) {
-            Ok(kept) => return Ok(kept),
-            Err(error) => error,
-        };
-        let failure = self.failure("could not write", &error);
-        tracing::warn!(failure = failure.detail(), "messages were refused");
-        self.store.roll_back()?;
-        // Only to forget addresses that were not created after all; no lock is lost by it.
-        self.book.forget_places(&self.store.addresses()?);
-        for publication in publications.drain(..) {
-            let detail = failure.detail().to_owned();
-            publication.fail(&Word::Refused { permanent: false, detail });
+    fn attempt(&mut self, group: &mut Group) -> Result<(), Setback> {
+        self.store.begin().map_err(Setback::Beginning)?;
+        if !self.store.is_ours().map_err(Setback::Beginning)? {
+            return Err(Setback::Fenced);
         }
-        self.store.begin()?;
-        Ok(Vec::new())
+        // Another program may have kept the file busy, and locks run from when they are given.
+        group.now = self.now();
+        for desk in self.book.desks.values_mut() {
+            desk.ledger.begin();
+        }
+        self.decide(group).map_err(Setback::Applying)?;
+        self.store.commit().map_err(Setback::Commit)
     }
 
-    /// All but the commit: requests, deliveries, and the rows that follow from them.
-    fn decide(
-        &mut self,
-        now: Now,
-        kept: &[Kept],
-        others: Vec<Call>,
-        asked: &mut Vec<Answer>,
-        said: &mut Said,
-    ) -> rusqlite::Result<()> {
+    /// All but the commit: messages, requests, deliveries, and the rows that follow from them.
+    /// Locks end after the requests: one that nobody else was given may still be settled.
+    fn decide(&mut self, group: &mut Group) -> rusqlite::Result<()> {
+        let now = group.now;
+        let kept = self.write_messages(&mut group.publications)?;
+        for one in &kept {
+            self.book.published(one.address, one.sequence, one.parcel.key.as_deref());
+        }
+        for asked in &mut group.asked {
+            if let Some((client, request, sink)) = asked.work.take() {
+                asked.reply = Some(self.take(now, client, request, sink, asked.echo)?);
+            } else if let Some(echo) = asked.echo {
+                asked.reply = self.stand(now, echo);
+            }
+        }
         for desk in self.book.desks.values_mut() {
             desk.ledger.advance(now.moment);
         }
-        for one in kept {
-            self.book.published(one.address, one.sequence, one.parcel.key.as_deref());
-        }
-        let mut others = others.into_iter();
-        while let Some(call) = others.next() {
-            match self.take(now, call) {
-                Ok(Some((answer, reply))) => said.answers.push((answer, reply)),
-                Ok(None) => {}
-                Err((answer, error)) => {
-                    asked.push(answer);
-                    asked.extend(others.filter_map(Call::into_answer));
-                    return Err(error);
-                }
-            }
-        }
-        self.hand_out(now, kept, said)?;
+        self.hand_out(now, &kept, &mut group.batches)?;
         self.write_changes(now)
     }
 
     /// Gives ready messages to the consumers that ask for them.
-    fn hand_out(&mut self, now: Now, kept: &[Kept], said: &mut Said) -> rusqlite::Result<()> {
+    fn hand_out(
+        &mut self,
+        now: Now,
+        kept: &[Kept],
+        batches: &mut BTreeMap<Consumer, Vec<Handed>>,
+    ) -> rusqlite::Result<()> {
         let fresh: HashMap<i64, &Parcel> =
             kept.iter().map(|one| (one.sequence, &one.parcel)).collect();
         let subscriptions: Vec<i64> = self.book.desks.keys().copied().collect();
         for subscription in subscriptions {
             self.is_behind |= self.book.feed(subscription, &self.store, now)?;
-            self.hand_out_of(subscription, now, &fresh, said)?;
+            self.hand_out_of(subscription, now, &fresh, batches)?;
         }
         Ok(())
     }
@@ -136,7 +134,7 @@ impl Engine {
         subscription: i64,
         now: Now,
         fresh: &HashMap<i64, &Parcel>,
-        said: &mut Said,
+        batches: &mut BTreeMap<Consumer, Vec<Handed>>,
     ) -> rusqlite::Result<()> {
         let consumers = &self.book.consumers;
         let Some(desk) = self.book.desks.get_mut(&subscription) else { return Ok(()) };
@@ -160,6 +158,7 @@ impl Engine {
                         let reason = "unreadable".to_owned();
                         let detail = "its row is missing or damaged".to_owned();
                         desk.ledger.settle(now.moment, lock, Fate::Dead { reason, detail });
+                        desk.ledger.give_back(consumer);
                         continue;
                     }
                 },
@@ -167,10 +166,7 @@ impl Engine {
             *bytes.entry(consumer).or_default() += parcel.size();
             let lasts = self.options.lock;
             let handed = Handed { subscription, sequence, lock, attempt, lasts, parcel };
-            said.batches.entry(consumer).or_default().push(handed);
-        }
-        for consumer in bytes.keys() {
-            desk.ledger.served(*consumer);
+            batches.entry(consumer).or_default().push(handed);
         }
         Ok(())
     }
@@ -228,43 +224,70 @@ impl Engine {
         Ok(())
     }
 
-    /// The group failed: takes it back, says so, and reads the file again.
-    fn fail(
-        &mut self,
-        publications: Vec<Publication>,
-        answers: Vec<Answer>,
-        failure: &Failure,
-        at_commit: bool,
-    ) -> Result<(), Failure> {
-        tracing::warn!(failure = failure.detail(), "a group of requests failed");
+    /// The group failed: takes it back, reads the file again, lets stand what needs no file, says
+    /// so, and tries again a little later.
+    fn fail(&mut self, group: Group, setback: &Setback) -> Result<(), Failure> {
+        let failure = self.reason(setback);
         let detail = failure.detail().to_owned();
-        let word = if at_commit {
-            Word::Unknown { detail }
-        } else {
-            Word::Refused { permanent: false, detail }
-        };
+        tracing::warn!(failure = detail, "a group of requests failed");
         let now = self.now();
-        let rolled_back = self.store.roll_back();
-        let read = rolled_back.and_then(|()| self.book.read_again(&self.store, now));
-        for publication in publications {
-            publication.fail(&word);
+        let read = self.store.roll_back().and_then(|()| match setback {
+            Setback::Beginning(_) | Setback::Fenced => Ok(()),
+            _ => self.book.read_again(&self.store, now, group.mark),
+        });
+        let is_known = match setback {
+            Setback::Commit(error) => error::is_no(error),
+            _ => true,
+        };
+        for publication in group.publications {
+            publication.fail(&detail, is_known);
         }
-        for answer in answers {
-            answer.give(Reply::Failed(Failure::Unavailable(failure.detail().to_owned())));
+        for Asked { echo, answer, .. } in group.asked {
+            let reply = echo.and_then(|echo| self.stand(now, echo));
+            let unavailable = || Reply::Failed(Failure::Unavailable(detail.clone()));
+            answer.give(reply.unwrap_or_else(unavailable));
+        }
+        self.try_again_later();
+        if matches!(setback, Setback::Fenced) {
+            return Err(failure);
         }
         read.map_err(|error| self.failure("could not read", &error))
     }
 
-    /// Answers, and sends the batches. What cannot be taken any more is released.
-    fn say(&mut self, said: Said) {
-        for (answer, reply) in said.answers {
-            answer.give(reply);
+    fn reason(&self, setback: &Setback) -> Failure {
+        match setback {
+            Setback::Beginning(error) | Setback::Applying(error) => {
+                self.failure("could not write", error)
+            }
+            Setback::Commit(error) => self.failure("could not commit to", error),
+            Setback::Fenced => Failure::Unavailable(format!(
+                "another process has taken over bus file {}",
+                self.store.path().display()
+            )),
         }
-        for (consumer, batch) in said.batches {
-            let lost = match self.book.consumers.get(&consumer) {
+    }
+
+    /// Answers, and sends the batches. What cannot be taken any more is released.
+    fn say(&mut self, group: Group) {
+        let Group { publications, asked, batches, .. } = group;
+        for publication in publications {
+            publication.tell();
+        }
+        for Asked { answer, reply, .. } in asked {
+            if let Some(reply) = reply {
+                answer.give(reply);
+            }
+        }
+        for (consumer, batch) in batches {
+            let attachment = self.book.consumers.get(&consumer);
+            let subscription = attachment.map(|one| one.subscription);
+            let lost = match attachment {
                 Some(attachment) => attachment.sink.send(batch).err().unwrap_or_default(),
                 None => batch,
             };
+            if let Some(desk) = subscription.and_then(|id| self.book.desks.get_mut(&id)) {
+                desk.ledger.served(consumer);
+            }
             for one in lost {
                 if let Some(desk) = self.book.desks.get_mut(&one.subscription) {
                     desk.ledger.release(one.lock, false);
@@ -275,26 +298,26 @@ impl Engine {
     }
 }
 
-/// Publications apart from everything else, each in its order.
-fn sort(calls: Vec<Call>) -> (Vec<Publication>, Vec<Call>) {
-    let mut publications = Vec::new();
-    let mut others = Vec::new();
-    for call in calls {
-        match call {
-            Call::Request { request: Request::Publish { parcels }, answer, .. } => {
-                publications.push(Publication::new(parcels, answer));
+impl Group {
+    /// Publications apart from everything else, each in its order.
+    fn new(now: Now, mark: u64, calls: Vec<Call>) -> Self {
+        let (mut publications, mut asked) = (Vec::new(), Vec::new());
+        for call in calls {
+            let echo = Echo::of(&call);
+            match call {
+                Call::Request { request: Request::Publish { parcels }, answer, .. } => {
+                    publications.push(Publication::new(parcels, answer));
+                }
+                Call::Request { client, request, answer, sink } => {
+                    let work = Some((client, request, sink));
+                    asked.push(Asked { work, echo, answer, reply: None });
+                }
+                Call::Gone { .. } | Call::Drained | Call::Stop => {
+                    let answer = Answer::Nowhere;
+                    asked.push(Asked { work: None, echo, answer, reply: None });
+                }
             }
-            other => others.push(other),
         }
+        Self { now, mark, publications, asked, batches: BTreeMap::new() }
     }
-    (publications, others)
-}
-
-fn unasked(calls: Vec<Call>) -> Vec<Answer> {
-    calls.into_iter().filter_map(Call::into_answer).collect()
-}
-
-fn answers(mut asked: Vec<Answer>, said: Said) -> Vec<Answer> {
-    asked.extend(said.answers.into_iter().map(|(answer, _)| answer));
-    asked
 }

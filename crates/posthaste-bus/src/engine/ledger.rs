@@ -76,6 +76,22 @@ struct Lock {
     until: Moment,
 }
 
+/// A lock that outlives a group that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Carried {
+    number: u64,
+    lock: Lock,
+    entry: Entry,
+}
+
+/// What a consumer asks for: how much, and how much of it is still to come.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    consumer: Consumer,
+    most: u32,
+    left: u32,
+}
+
 /// A message behind another of its key.
 #[derive(Clone, Copy, Debug)]
 struct Follower {
@@ -98,7 +114,9 @@ pub(crate) struct Ledger {
     locks: BTreeMap<u64, Lock>,
     expiries: BTreeSet<(Moment, u64)>,
     unsettled: BTreeSet<i64>,
-    demands: VecDeque<(Consumer, u32)>,
+    demands: VecDeque<Demand>,
+    /// Locks that ended since the group began.
+    ended: Vec<Carried>,
     changes: Vec<Change>,
 }
 
@@ -118,6 +136,7 @@ impl Ledger {
             expiries: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             demands: VecDeque::new(),
+            ended: Vec::new(),
             changes: Vec::new(),
         }
     }
@@ -134,7 +153,7 @@ impl Ledger {
 
     /// Everything up to here is settled or stands aside.
     pub(crate) fn low(&self) -> i64 {
-        self.unsettled.first().map_or(self.read_to, |first| first - 1)
+        self.unsettled.first().map_or(self.read_to, |first| self.read_to.min(first - 1))
     }
 
     /// The highest number that was ever handed out.
@@ -170,6 +189,9 @@ impl Ledger {
     /// Takes in one message that is neither settled nor dead nor deferred.
     pub(crate) fn admit(&mut self, found: Found) {
         let Found { sequence, key, deliveries, due, aside } = found;
+        if self.entries.contains_key(&sequence) {
+            return;
+        }
         if !aside {
             self.unsettled.insert(sequence);
         }
@@ -199,18 +221,31 @@ impl Ledger {
     pub(crate) fn demand(&mut self, consumer: Consumer, most: u32) {
         self.withdraw(consumer);
         if most > 0 {
-            self.demands.push_back((consumer, most));
+            self.demands.push_back(Demand { consumer, most, left: most });
+        }
+    }
+
+    /// What the consumer was to get it does not get after all, and something else in its place.
+    pub(crate) fn give_back(&mut self, consumer: Consumer) {
+        if let Some(demand) = self.demands.iter_mut().find(|one| one.consumer == consumer) {
+            demand.left += 1;
         }
     }
 
     /// The consumer asks for nothing any more.
     pub(crate) fn withdraw(&mut self, consumer: Consumer) {
-        self.demands.retain(|(who, _)| *who != consumer);
+        self.demands.retain(|one| one.consumer != consumer);
     }
 
     /// Who asks for how much: what survives a ledger that is built anew.
     pub(crate) fn demands(&self) -> impl Iterator<Item = (Consumer, u32)> + '_ {
-        self.demands.iter().copied()
+        self.demands.iter().map(|one| (one.consumer, one.most))
+    }
+
+    /// Whether anybody is to get more.
+    #[cfg(test)]
+    fn is_asked(&self) -> bool {
+        self.demands.iter().any(|one| one.left > 0)
     }
 
     /// The next message and who gets it, or none. Consumers take turns; one for whom `has_room` is
@@ -222,9 +257,10 @@ impl Ledger {
         has_room: impl Fn(Consumer) -> bool,
     ) -> Option<(Consumer, Handout)> {
         let sequence = *self.ready.first()?;
-        let turn = self.demands.iter().position(|(who, most)| *most > 0 && has_room(*who))?;
-        let (consumer, most) = self.demands.remove(turn)?;
-        self.demands.push_back((consumer, most - 1));
+        let can = |one: &Demand| one.left > 0 && has_room(one.consumer);
+        let turn = self.demands.iter().position(can)?;
+        let Demand { consumer, most, left } = self.demands.remove(turn)?;
+        self.demands.push_back(Demand { consumer, most, left: left - 1 });
         self.ready.remove(&sequence);
         let handout = self.lock(now, serial, consumer, sequence)?;
         let aside = self.entries.get(&sequence).is_some_and(|entry| entry.aside);
@@ -351,10 +387,47 @@ impl Ledger {
 
     /// The client is gone: all it held goes back, counted.
     pub(crate) fn lose_client(&mut self, client: u64) {
-        self.demands.retain(|(who, _)| who.0 != client);
+        self.demands.retain(|one| one.consumer.0 != client);
         for lock in self.locks_of(|who| who.0 == client) {
             self.release(lock, true);
         }
+    }
+
+    /// A group begins: what ended before it is over for good.
+    pub(crate) fn begin(&mut self) {
+        self.ended.clear();
+    }
+
+    /// The locks up to number `mark` that were there when the group began.
+    pub(crate) fn held_before(&self, mark: u64) -> Vec<Carried> {
+        let held = self.locks.range(..=mark).filter_map(|(number, lock)| {
+            let entry = self.entries.get(&lock.sequence)?.clone();
+            Some(Carried { number: *number, lock: *lock, entry })
+        });
+        held.chain(self.ended.iter().filter(|one| one.number <= mark).cloned()).collect()
+    }
+
+    /// Takes over a lock from a ledger whose group failed, before anything else is known.
+    pub(crate) fn carry(&mut self, carried: Carried) {
+        let Carried { number, lock, mut entry } = carried;
+        if let Some(key) = &entry.key {
+            self.lines.entry(Arc::clone(key)).or_default();
+        }
+        if !entry.aside {
+            self.unsettled.insert(lock.sequence);
+        }
+        entry.place = Place::Locked(number);
+        self.entries.insert(lock.sequence, entry);
+        self.expiries.insert((lock.until, number));
+        self.locks.insert(number, lock);
+    }
+
+    /// What giving a locked message up would write.
+    pub(crate) fn burial(&self, lock: u64, reason: &str, detail: &str) -> Option<Change> {
+        let sequence = self.locks.get(&lock)?.sequence;
+        let deliveries = self.entries.get(&sequence)?.deliveries;
+        let (reason, detail) = (reason.to_owned(), detail.to_owned());
+        Some(Change::Dead { sequence, deliveries, reason, detail })
     }
 
     /// What has to be written, in order.
@@ -388,6 +461,7 @@ impl Ledger {
         let held = self.locks.remove(&lock)?;
         self.expiries.remove(&(held.until, lock));
         let entry = self.entries.get(&held.sequence)?.clone();
+        self.ended.push(Carried { number: lock, lock: held, entry: entry.clone() });
         Some((held.sequence, entry))
     }
 

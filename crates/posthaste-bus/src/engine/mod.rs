@@ -8,6 +8,7 @@ pub(crate) mod book;
 pub(crate) mod call;
 pub(crate) mod change;
 mod dead;
+mod echo;
 mod group;
 pub(crate) mod ledger;
 mod publish;
@@ -36,6 +37,8 @@ const BYTES: usize = 8 * 1024 * 1024;
 const BODIES: usize = 1024;
 /// Time between two such goes.
 const CLEANING: Duration = Duration::from_millis(20);
+/// The first and the longest wait before a group that failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// The engine and all it holds.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct Engine {
     serial: u64,
     /// Whether there is more to do at once, without being asked.
     is_behind: bool,
+    /// After a group that failed: when what is due is tried again, and how long that waits.
+    retry: Option<(Instant, Duration)>,
     /// Whether there may be bodies to remove.
     is_littered: bool,
     /// When bodies were last removed.
@@ -74,6 +79,7 @@ impl Engine {
             start,
             serial: 0,
             is_behind: false,
+            retry: None,
             is_littered: true,
             cleaned: start,
         })
@@ -117,6 +123,12 @@ impl Engine {
         }
     }
 
+    /// What is due waits a little, so that a file that goes on failing is not asked all the time.
+    fn try_again_later(&mut self) {
+        let wait = self.retry.map_or(RETRY.0, |(_, before)| (before * 2).min(RETRY.1));
+        self.retry = Some((Instant::now() + wait, wait));
+    }
+
     fn now(&self) -> Now {
         now(self.start)
     }
@@ -131,6 +143,9 @@ impl Engine {
         let mut deadline = due.map(|due| self.start + due.elapsed());
         if self.is_behind {
             deadline = Some(Instant::now());
+        }
+        if let Some((at, _)) = self.retry {
+            deadline = Some(at);
         }
         let quiet = self.is_littered.then(|| self.cleaned + CLEANING);
         let earlier = deadline.into_iter().chain(quiet).min();
@@ -197,3 +212,6 @@ fn now(start: Instant) -> Now {
         wall: Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,12 @@ use posthaste_core::limits::check_name;
 
 use super::Engine;
 use super::book::{Attachment, Desk, Now};
-use super::call::{Answer, Call, Sink};
+use super::call::Sink;
+use super::echo::Echo;
 use super::group::BATCH_BYTES;
 use super::ledger::Ledger;
 use crate::error::Failure;
-use crate::protocol::{Handed, Reply, Request};
+use crate::protocol::{Fate, Handed, Reply, Request};
 use crate::status::{Address, SubscriptionStatus};
 use crate::store::SubscriptionRow;
 
@@ -18,65 +19,71 @@ const CONSUMERS: usize = 100_000;
 /// Messages of one batch of deliveries, at most.
 const BATCH: u32 = 1000;
 
-/// What came of a request: an answer, or an error of the file that fails the group.
+/// What came of a request: an answer, or an error of the file.
 pub(super) type Done = rusqlite::Result<Reply>;
 
 impl Engine {
-    /// Applies one call; an error comes with the answer that nobody has given yet.
+    /// Applies one request. An error of the file is its own matter, unless it has ended the
+    /// transaction.
     pub(super) fn take(
         &mut self,
         now: Now,
-        call: Call,
-    ) -> Result<Option<(Answer, Reply)>, (Answer, rusqlite::Error)> {
-        match call {
-            Call::Request { client, request, answer, sink } => {
-                match self.serve(now, client, request, sink) {
-                    Ok(reply) => Ok(Some((answer, reply))),
-                    Err(error) => Err((answer, error)),
-                }
-            }
-            Call::Gone { client } => {
-                self.book.consumers.retain(|consumer, _| consumer.0 != client);
-                for desk in self.book.desks.values_mut() {
-                    desk.ledger.lose_client(client);
-                }
-                Ok(None)
-            }
-            Call::Drained | Call::Stop => Ok(None),
+        client: u64,
+        request: Request,
+        sink: Option<Sink>,
+        echo: Option<Echo>,
+    ) -> rusqlite::Result<Reply> {
+        let writes = is_written(&request);
+        if writes {
+            self.store.save()?;
         }
+        let error = match self.serve(now, client, request, sink, echo) {
+            Ok(reply) => {
+                if writes {
+                    self.store.keep()?;
+                }
+                return Ok(reply);
+            }
+            Err(error) => error,
+        };
+        if !self.store.is_inside() {
+            return Err(error);
+        }
+        let failure = self.failure("could not use", &error);
+        tracing::warn!(failure = failure.detail(), "a request failed");
+        if writes {
+            self.undo()?;
+        }
+        let reply = echo.and_then(|echo| self.stand(now, echo));
+        let detail = failure.detail().to_owned();
+        Ok(reply.unwrap_or(Reply::Failed(Failure::Unavailable(detail))))
     }
 
-    fn serve(&mut self, now: Now, client: u64, request: Request, sink: Option<Sink>) -> Done {
+    fn serve(
+        &mut self,
+        now: Now,
+        client: u64,
+        request: Request,
+        sink: Option<Sink>,
+        echo: Option<Echo>,
+    ) -> Done {
         match request {
             Request::Publish { .. } => Ok(rejected("messages are published first")),
             Request::Attach { consumer, address, name, ordered } => {
                 self.attach((client, consumer), &address, &name, ordered, sink)
             }
-            Request::Demand { consumer, most } => {
-                let most = most.min(BATCH);
-                Ok(self.with_ledger_of((client, consumer), |ledger, who| ledger.demand(who, most)))
-            }
-            Request::Withdraw { consumer } => {
-                Ok(self.with_ledger_of((client, consumer), Ledger::withdraw))
-            }
-            Request::Detach { consumer, taken } => {
-                let who = (client, consumer);
-                self.book.consumers.remove(&who);
-                for desk in self.book.desks.values_mut() {
-                    desk.ledger.detach(who, taken);
-                }
-                Ok(Reply::Done)
+            Request::Demand { .. }
+            | Request::Withdraw { .. }
+            | Request::Detach { .. }
+            | Request::Release { .. }
+            | Request::Renew { .. } => {
+                Ok(echo.and_then(|echo| self.stand(now, echo)).unwrap_or(Reply::Done))
             }
             Request::Settle { subscription, lock, fate } => {
+                if let Fate::Dead { reason, detail } = &fate {
+                    self.bury(now, subscription, lock, reason, detail)?;
+                }
                 Ok(self.with_lock(subscription, |ledger| ledger.settle(now.moment, lock, fate)))
-            }
-            Request::Release { subscription, lock, counted } => {
-                Ok(self.with_lock(subscription, |ledger| ledger.release(lock, counted)))
-            }
-            Request::Renew { subscription, lock } => {
-                let renewed = self.with_lock(subscription, |one| one.renew(now.moment, lock));
-                let lock = self.options.lock;
-                Ok(if renewed == Reply::Done { Reply::Renewed { lock } } else { renewed })
             }
             Request::DeclareQueue { address } => self.declare_queue(&address),
             Request::TakeDeferred { consumer, address, name, sequences } => {
@@ -99,6 +106,28 @@ impl Engine {
                 self.discard(now, &references, &actor, &reason)
             }
         }
+    }
+
+    /// Writes a dead letter before anything is decided: its reason is the one thing about a
+    /// settlement that may be too large for the file.
+    fn bury(
+        &self,
+        now: Now,
+        subscription: i64,
+        lock: u64,
+        reason: &str,
+        detail: &str,
+    ) -> rusqlite::Result<()> {
+        let desk = self.book.desks.get(&subscription);
+        match desk.and_then(|desk| desk.ledger.burial(lock, reason, detail)) {
+            Some(change) => self.store.write_change(subscription, &change, now.wall),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn demand(&mut self, consumer: (u64, u64), most: u32) -> Reply {
+        let most = most.min(BATCH);
+        self.with_ledger_of(consumer, |ledger, who| ledger.demand(who, most))
     }
 
     fn attach(
@@ -188,10 +217,10 @@ impl Engine {
         }
         let address = self.address_of(name)?;
         self.store.make_queue(address)?;
+        self.add_subscription(address, "", None)?;
         if let Some(place) = self.book.places.get_mut(&address) {
             place.is_queue = true;
         }
-        self.add_subscription(address, "", None)?;
         Ok(Reply::Done)
     }
 
@@ -275,7 +304,7 @@ impl Engine {
         Ok(Reply::Addresses(addresses))
     }
 
-    fn with_ledger_of(
+    pub(super) fn with_ledger_of(
         &mut self,
         consumer: (u64, u64),
         act: impl FnOnce(&mut Ledger, (u64, u64)),
@@ -289,7 +318,11 @@ impl Engine {
         Reply::Done
     }
 
-    fn with_lock(&mut self, subscription: i64, act: impl FnOnce(&mut Ledger) -> bool) -> Reply {
+    pub(super) fn with_lock(
+        &mut self,
+        subscription: i64,
+        act: impl FnOnce(&mut Ledger) -> bool,
+    ) -> Reply {
         let desk = self.book.desks.get_mut(&subscription);
         if desk.is_some_and(|desk| act(&mut desk.ledger)) {
             Reply::Done
@@ -297,6 +330,18 @@ impl Engine {
             Reply::Failed(Failure::LockLost)
         }
     }
+}
+
+/// Whether a request writes while it is applied, and not only what follows from it.
+fn is_written(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Attach { .. }
+            | Request::DeclareQueue { .. }
+            | Request::Repost { .. }
+            | Request::Discard { .. }
+            | Request::Settle { fate: Fate::Dead { .. }, .. }
+    )
 }
 
 /// A request that makes no sense.

@@ -16,20 +16,18 @@ impl Store {
     ) -> rusqlite::Result<i64> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let end: Option<i64> = self
-            .connection
-            .prepare_cached(
+            .statement(
                 "SELECT max(seq) FROM (SELECT seq FROM message \
                  WHERE address = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4)",
             )?
             .query_row(params![address, from, to, limit], |row| row.get(0))?;
         let Some(end) = end else { return Ok(to) };
-        self.connection
-            .prepare_cached(
-                "DELETE FROM message WHERE address = ?1 AND seq > ?2 AND seq <= ?3 \
+        self.statement(
+            "DELETE FROM message WHERE address = ?1 AND seq > ?2 AND seq <= ?3 \
                  AND NOT EXISTS (SELECT 1 FROM exception e WHERE e.seq = message.seq \
                  AND e.state IN ('again', 'dead', 'deferred'))",
-            )?
-            .execute(params![address, from, end])?;
+        )?
+        .execute(params![address, from, end])?;
         Ok(end)
     }
 }

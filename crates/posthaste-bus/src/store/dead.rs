@@ -36,7 +36,7 @@ impl Store {
         limit: u64,
         most_bytes: usize,
     ) -> rusqlite::Result<Vec<DeadRow>> {
-        let mut statement = self.connection.prepare_cached(&format!(
+        let mut statement = self.statement(&format!(
             "SELECT {COLUMNS} AND (e.seq, e.subscription) > (?1, ?2) \
              AND (?3 IS NULL OR a.name = ?3) AND (?4 IS NULL OR m.id = ?4) \
              ORDER BY e.seq, e.subscription"
@@ -60,8 +60,7 @@ impl Store {
         subscription: i64,
         sequence: i64,
     ) -> rusqlite::Result<Option<DeadRow>> {
-        self.connection
-            .prepare_cached(&format!("SELECT {COLUMNS} AND e.subscription = ?1 AND e.seq = ?2"))?
+        self.statement(&format!("SELECT {COLUMNS} AND e.subscription = ?1 AND e.seq = ?2"))?
             .query_row(params![subscription, sequence], dead_row)
             .optional()
     }
@@ -76,13 +75,12 @@ impl Store {
         message: MessageId,
         reason: Option<&str>,
     ) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO act (at, actor, act, reference, message_id, reason) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![at.as_micros(), actor, act, reference, message.as_bytes(), reason])
-            .map(drop)
+        self.statement(
+            "INSERT INTO act (at, actor, act, reference, message_id, reason) \
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6",
+        )?
+        .execute(params![at.as_micros(), actor, act, reference, message.as_bytes(), reason])
+        .map(drop)
     }
 
     /// Deferred messages of a subscription after a number.
@@ -92,7 +90,7 @@ impl Store {
         after: i64,
         limit: u32,
     ) -> rusqlite::Result<Vec<Deferred>> {
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.statement(
             "SELECT e.seq, m.id, m.kind, m.key, e.deliveries \
              FROM exception e JOIN message m ON m.seq = e.seq \
              WHERE e.subscription = ?1 AND e.seq > ?2 AND e.state = 'deferred' \
@@ -116,24 +114,22 @@ impl Store {
         subscription: i64,
         sequence: i64,
     ) -> rusqlite::Result<Option<u32>> {
-        self.connection
-            .prepare_cached(
-                "SELECT deliveries FROM exception \
+        self.statement(
+            "SELECT deliveries FROM exception \
                  WHERE subscription = ?1 AND seq = ?2 AND state = 'deferred'",
-            )?
-            .query_row(params![subscription, sequence], |row| row.get(0))
-            .optional()
+        )?
+        .query_row(params![subscription, sequence], |row| row.get(0))
+        .optional()
     }
 
     /// How many dead letters and deferred messages a subscription has.
     pub(crate) fn count_aside(&self, subscription: i64) -> rusqlite::Result<(u64, u64)> {
-        self.connection
-            .prepare_cached(
-                "SELECT count(*) FILTER (WHERE state = 'dead'), \
+        self.statement(
+            "SELECT count(*) FILTER (WHERE state = 'dead'), \
                  count(*) FILTER (WHERE state = 'deferred') \
                  FROM exception WHERE subscription = ?1",
-            )?
-            .query_row(params![subscription], |row| Ok((row.get(0)?, row.get(1)?)))
+        )?
+        .query_row(params![subscription], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use posthaste_core::{Headers, MessageId, Timestamp};
 use rusqlite::types::Type;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{ErrorCode, OptionalExtension, Row, params};
 
 use super::Store;
 use crate::parcel::Parcel;
@@ -21,7 +21,7 @@ pub(crate) struct AddressRow {
 impl Store {
     /// All addresses.
     pub(crate) fn addresses(&self) -> rusqlite::Result<Vec<AddressRow>> {
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.statement(
             "SELECT id, name, is_queue, \
              coalesce((SELECT max(seq) FROM message WHERE address = address.id), 0) \
              FROM address",
@@ -39,15 +39,12 @@ impl Store {
 
     /// A new address.
     pub(crate) fn add_address(&self, name: &str) -> rusqlite::Result<i64> {
-        self.connection
-            .prepare_cached("INSERT INTO address (name) VALUES (?1)")?
-            .insert(params![name])
+        self.statement("INSERT INTO address (name) SELECT ?1")?.insert(params![name])
     }
 
     /// Makes an address a queue.
     pub(crate) fn make_queue(&self, address: i64) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached("UPDATE address SET is_queue = 1 WHERE id = ?1")?
+        self.statement("UPDATE address SET is_queue = 1 WHERE id = ?1")?
             .execute(params![address])
             .map(drop)
     }
@@ -60,29 +57,27 @@ impl Store {
             serde_json::to_string(&parcel.headers)
                 .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?
         };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO message (address, id, kind, key, headers, content_type, stated_at, \
-                 is_text, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?
-            .insert(params![
-                address,
-                parcel.id.as_bytes(),
-                parcel.kind,
-                parcel.key,
-                headers,
-                parcel.content_type,
-                parcel.stated_at.as_micros(),
-                parcel.is_text,
-                parcel.payload.as_ref(),
-            ])
+        self.statement(
+            "INSERT INTO message (address, id, kind, key, headers, content_type, stated_at, \
+                 is_text, payload) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9",
+        )?
+        .insert(params![
+            address,
+            parcel.id.as_bytes(),
+            parcel.kind,
+            parcel.key,
+            headers,
+            parcel.content_type,
+            parcel.stated_at.as_micros(),
+            parcel.is_text,
+            parcel.payload.as_ref(),
+        ])
     }
 
     /// A message with its address; `None` if its row is gone or is not one that we have written.
     pub(crate) fn message(&self, sequence: i64) -> rusqlite::Result<Option<Parcel>> {
         let read = self
-            .connection
-            .prepare_cached(
+            .statement(
                 "SELECT m.id, a.name, m.kind, m.key, m.headers, m.content_type, m.stated_at, \
                  m.is_text, m.payload \
                  FROM message m JOIN address a ON a.id = m.address WHERE m.seq = ?1",
@@ -90,6 +85,7 @@ impl Store {
             .query_row(params![sequence], parcel)
             .optional();
         match read {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => Ok(None),
             Err(
                 rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::InvalidColumnType(..)
@@ -101,8 +97,7 @@ impl Store {
 
     /// How many messages of an address are above a number.
     pub(crate) fn count_above(&self, address: i64, sequence: i64) -> rusqlite::Result<u64> {
-        self.connection
-            .prepare_cached("SELECT count(*) FROM message WHERE address = ?1 AND seq > ?2")?
+        self.statement("SELECT count(*) FROM message WHERE address = ?1 AND seq > ?2")?
             .query_row(params![address, sequence], |row| row.get(0))
     }
 }

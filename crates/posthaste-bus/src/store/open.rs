@@ -47,8 +47,13 @@ impl Store {
         Ok(())
     }
 
-    /// Opens the file, creating it if it is absent or empty. `max_pages` bounds its size.
-    pub(crate) fn open(path: &Path, max_pages: Option<u32>) -> Result<Self, Failure> {
+    /// Opens the file, creating it if it is absent or empty, and writes into it who owns it now.
+    /// `max_pages` bounds its size.
+    pub(crate) fn open(
+        path: &Path,
+        max_pages: Option<u32>,
+        instance: &str,
+    ) -> Result<Self, Failure> {
         let failed = |error| error::in_store(path, "could not open the bus file", &error);
         let mut connection = connect(path, max_pages).map_err(failed)?;
         let (application, version) = create_if_empty(&mut connection).map_err(failed)?;
@@ -65,7 +70,11 @@ impl Store {
         connection
             .pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
             .map_err(failed)?;
-        Ok(Self { connection, path: path.to_owned() })
+        // Whoever owned it before finds this in its next transaction and ends.
+        connection
+            .execute("INSERT OR REPLACE INTO owner (id, instance) VALUES (1, ?1)", [instance])
+            .map_err(failed)?;
+        Ok(Self { connection, path: path.to_owned(), instance: instance.to_owned() })
     }
 }
 

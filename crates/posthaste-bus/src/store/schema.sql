@@ -1,3 +1,9 @@
+-- Which start of which process owns the file: one that finds another here ends.
+CREATE TABLE owner (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    instance TEXT NOT NULL
+);
+
 CREATE TABLE address (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,

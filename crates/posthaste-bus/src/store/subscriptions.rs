@@ -31,7 +31,7 @@ pub(crate) struct PageRow {
 impl Store {
     /// All subscriptions.
     pub(crate) fn subscriptions(&self) -> rusqlite::Result<Vec<SubscriptionRow>> {
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.statement(
             "SELECT s.id, s.address, s.name, s.is_ordered, s.low, s.delivered_to, \
              min(e.seq), max(e.seq) \
              FROM subscription s LEFT JOIN exception e \
@@ -53,6 +53,13 @@ impl Store {
         rows.collect()
     }
 
+    /// The numbers of all subscriptions.
+    pub(crate) fn subscription_ids(&self) -> rusqlite::Result<Vec<i64>> {
+        let mut statement = self.statement("SELECT id FROM subscription")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect()
+    }
+
     /// A new subscription that begins after number `low`.
     pub(crate) fn add_subscription(
         &self,
@@ -61,18 +68,16 @@ impl Store {
         is_ordered: Option<bool>,
         low: i64,
     ) -> rusqlite::Result<i64> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO subscription (address, name, is_ordered, low, delivered_to) \
-                 VALUES (?1, ?2, ?3, ?4, ?4)",
-            )?
-            .insert(params![address, name, is_ordered, low])
+        self.statement(
+            "INSERT INTO subscription (address, name, is_ordered, low, delivered_to) \
+                 SELECT ?1, ?2, ?3, ?4, ?4",
+        )?
+        .insert(params![address, name, is_ordered, low])
     }
 
     /// Decides whether a subscription is ordered.
     pub(crate) fn set_ordered(&self, subscription: i64, is_ordered: bool) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached("UPDATE subscription SET is_ordered = ?2 WHERE id = ?1")?
+        self.statement("UPDATE subscription SET is_ordered = ?2 WHERE id = ?1")?
             .execute(params![subscription, is_ordered])
             .map(drop)
     }
@@ -84,21 +89,19 @@ impl Store {
         low: i64,
         delivered_to: i64,
     ) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached("UPDATE subscription SET low = ?2, delivered_to = ?3 WHERE id = ?1")?
+        self.statement("UPDATE subscription SET low = ?2, delivered_to = ?3 WHERE id = ?1")?
             .execute(params![subscription, low, delivered_to])
             .map(drop)
     }
 
     /// Removes the rows that the watermark has passed.
     pub(crate) fn remove_passed(&self, subscription: i64, low: i64) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(
-                "DELETE FROM exception WHERE subscription = ?1 AND seq <= ?2 \
+        self.statement(
+            "DELETE FROM exception WHERE subscription = ?1 AND seq <= ?2 \
                  AND state IN ('settled', 'retry')",
-            )?
-            .execute(params![subscription, low])
-            .map(drop)
+        )?
+        .execute(params![subscription, low])
+        .map(drop)
     }
 
     /// Writes one change.
@@ -125,8 +128,7 @@ impl Store {
                 self.put(subscription, *sequence, "dead", *deliveries, None, why)
             }
             Change::Removed { sequence } => self
-                .connection
-                .prepare_cached("DELETE FROM exception WHERE subscription = ?1 AND seq = ?2")?
+                .statement("DELETE FROM exception WHERE subscription = ?1 AND seq = ?2")?
                 .execute(params![subscription, sequence])
                 .map(drop),
         }
@@ -141,7 +143,7 @@ impl Store {
         from: i64,
         limit: usize,
     ) -> rusqlite::Result<Vec<PageRow>> {
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.statement(
             "SELECT m.seq, m.key, e.state, e.deliveries, e.available_at \
              FROM message m LEFT JOIN exception e ON e.subscription = ?1 AND e.seq = m.seq \
              WHERE m.address = ?2 AND m.seq > ?3 ORDER BY m.seq LIMIT ?4",
@@ -160,7 +162,7 @@ impl Store {
 
     /// Reposted dead letters, which the watermark knows nothing of.
     pub(crate) fn aside(&self, subscription: i64) -> rusqlite::Result<Vec<PageRow>> {
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.statement(
             "SELECT e.seq, m.key, e.state, e.deliveries, e.available_at \
              FROM exception e JOIN message m ON m.seq = e.seq \
              WHERE e.subscription = ?1 AND e.state = 'again' ORDER BY e.seq",
@@ -185,12 +187,11 @@ impl Store {
             Some((reason, detail, at)) => (Some(reason), Some(detail), Some(at.as_micros())),
             None => (None, None, None),
         };
-        self.connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO exception (subscription, seq, state, deliveries, \
-                 available_at, reason, detail, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![subscription, sequence, state, deliveries, due, reason, detail, at])
-            .map(drop)
+        self.statement(
+            "INSERT OR REPLACE INTO exception (subscription, seq, state, deliveries, \
+                 available_at, reason, detail, at) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8",
+        )?
+        .execute(params![subscription, sequence, state, deliveries, due, reason, detail, at])
+        .map(drop)
     }
 }

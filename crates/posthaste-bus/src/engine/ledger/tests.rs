@@ -387,7 +387,7 @@ impl Run {
 
     fn deliver(&mut self) {
         let wanted = self.deliverable();
-        let asked = self.ledger.demands().any(|(_, most)| most > 0);
+        let asked = self.ledger.is_asked();
         let got = self.ledger.next(at(self.now), &mut self.serial, |_| true);
         assert_eq!(
             got.map(|(_, handout)| handout.sequence),
