@@ -51,6 +51,9 @@ impl BusOptions {
     }
 }
 
+/// Links that are followed to a file.
+const LINKS: usize = 40;
+
 /// The path in a bus URL: `bus:///absolute/path.db`, `bus://relative.db` or `bus:relative.db`.
 pub(crate) fn path_in(url: &str) -> Result<PathBuf, Failure> {
     let wrong = |what: &str| {
@@ -73,6 +76,17 @@ pub(crate) fn path_in(url: &str) -> Result<PathBuf, Failure> {
 
 /// The one absolute name of the file, so that everybody looks for its owner in the same place.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, Failure> {
+    let mut path = path.to_owned();
+    // A link may name a file that is not there yet. More links than this go in a circle.
+    for _ in 0..LINKS {
+        let Ok(target) = path.read_link() else { return resolve_name(&path) };
+        // Relative to the folder of the link; an absolute one stands for itself.
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(Failure::Failed(format!("{} is a link that leads nowhere: correct it", path.display())))
+}
+
+fn resolve_name(path: &Path) -> Result<PathBuf, Failure> {
     if let Ok(found) = path.canonicalize() {
         return Ok(found);
     }

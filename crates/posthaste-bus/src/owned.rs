@@ -27,11 +27,18 @@ pub(crate) struct Owned {
 impl Owned {
     /// Owns the file and starts the engine, unless another owns it.
     pub(crate) fn claim(path: &Path, options: &BusOptions) -> Result<Option<Self>, Failure> {
-        Store::recognise(path)?;
         let Some(mut ownership) = Ownership::claim(path)? else { return Ok(None) };
+        // Only its owner opens the file, and in a process that has it open already nobody else
+        // does: closing it would end the locks that SQLite has on it.
+        if let Err(failure) = Store::recognise(path) {
+            ownership.abandon();
+            return Err(failure);
+        }
         let before = read_card(path);
         let card = Card { pid: std::process::id(), instance: instance()?, socket: None };
-        ownership.announce(&card)?;
+        if let Err(failure) = ownership.announce(&card) {
+            tracing::warn!(failure = failure.detail(), "could not say who owns the bus");
+        }
         let store = Store::open(path, options.max_pages, &card.instance)?;
         let (calls, receiver) = mpsc::unbounded_channel();
         let engine = Engine::new(store, options.clone(), receiver)?;
@@ -67,8 +74,11 @@ impl Owned {
         let announced = self.ownership.announce(&card);
         door.close().await;
         drop(self.ownership);
+        if let Err(failure) = announced {
+            tracing::warn!(failure = failure.detail(), "could not say that the bus is closing");
+        }
         match end {
-            Ok(ended) => ended.and(announced),
+            Ok(ended) => ended,
             Err(_) => Err(Failure::Failed("the thread of the bus panicked".to_owned())),
         }
     }

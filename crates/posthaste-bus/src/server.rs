@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// Which file it is, whatever has its name later.
+    node: (u64, u64),
     /// Whose processes may connect.
     user: u32,
 }
@@ -49,17 +51,16 @@ impl Server {
         } else {
             let folder =
                 std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-            folder.join(format!("posthaste-{instance}.sock"))
+            folder.join(short_name(instance))
         };
-        for stale in before.and_then(|card| card.socket).iter().chain([&path]) {
-            remove_socket(stale);
-        }
+        remove_stale(before);
+        remove_socket(&path, None);
         let failed = |error: &io::Error| error::in_file(&path, "could not listen on", error);
         let listener = UnixListener::bind(&path).map_err(|error| failed(&error))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| failed(&error))?;
-        let user = std::fs::metadata(&path).map_err(|error| failed(&error))?.uid();
-        Ok(Self { listener, path, user })
+        let found = std::fs::metadata(&path).map_err(|error| failed(&error))?;
+        Ok(Self { listener, path, node: (found.dev(), found.ino()), user: found.uid() })
     }
 
     /// Where it listens.
@@ -96,7 +97,7 @@ impl Server {
             }
         }
         drop(calls);
-        remove_socket(&self.path);
+        remove_socket(&self.path, Some(self.node));
         while connections.join_next().await.is_some() {}
     }
 }
@@ -106,10 +107,28 @@ async fn told(closing: &mut watch::Receiver<bool>) {
     drop(closing.wait_for(|closing| *closing).await);
 }
 
-/// Removes a socket, and nothing that is not one.
-fn remove_socket(path: &Path) {
+/// Removes the socket under a short name that an owner that was killed has left behind. What the
+/// card says of other places is not believed: it may have been copied with the bus file.
+fn remove_stale(before: Option<Card>) {
+    let Some(Card { instance, socket: Some(path), .. }) = before else { return };
+    let is_short = path.file_name().is_some_and(|name| *name == *short_name(&instance));
+    let refuses = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_short && std::os::unix::net::UnixStream::connect(&path).is_err_and(refuses) {
+        remove_socket(&path, None);
+    }
+}
+
+fn short_name(instance: &str) -> String {
+    format!("posthaste-{instance}.sock")
+}
+
+/// Removes a socket, if it is still this one, and nothing that is not a socket.
+fn remove_socket(path: &Path, node: Option<(u64, u64)>) {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
+        Ok(found)
+            if found.file_type().is_socket()
+                && node.is_none_or(|node| node == (found.dev(), found.ino())) =>
+        {
             if let Err(error) = std::fs::remove_file(path) {
                 tracing::warn!(%error, path = %path.display(), "could not remove a socket");
             }

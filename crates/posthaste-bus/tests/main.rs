@@ -5,6 +5,8 @@ mod dead;
 mod delivering;
 mod dropping;
 mod opening;
+#[cfg(unix)]
+mod owning;
 mod processes;
 mod publishing;
 mod sharing;
