@@ -39,6 +39,7 @@ pub(crate) fn dead_letter(dead: &DeadLetter) -> Map<String, Value> {
         "detail": dead.detail,
         "attempts": dead.attempts,
         "parked": dead.parked,
+        "reposted": dead.reposted,
         "stated_at": dead.stated_at.map(calendar::written),
         "first_failed_at": dead.first_failed_at.map(calendar::written),
         "dead_at": calendar::written(dead.dead_at),

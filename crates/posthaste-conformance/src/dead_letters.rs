@@ -31,6 +31,8 @@ macro_rules! dead_letters_suite {
                 a_discarded_entry_lets_its_key_go_on,
                 a_key_goes_on_only_after_the_last_of_its_parked_entries,
                 a_reposted_message_of_a_consumer_is_that_consumers_only,
+                a_reposted_message_of_a_consumer_is_seen_until_it_is_handled,
+                a_reposted_message_of_a_consumer_can_be_given_up_but_not_reposted,
                 a_discarded_message_of_a_consumer_stays_done,
                 an_act_on_one_that_is_not_there_changes_nothing,
                 of_two_equal_acts_at_once_exactly_one_succeeds,
@@ -251,6 +253,42 @@ pub async fn a_reposted_message_of_a_consumer_is_that_consumers_only<D: Store>(
     assert_eq!(accept(&case.database, "mailer", &message).await, Acceptance::First);
 }
 
+/// The consumer may be gone for good: an operator has to see that.
+pub async fn a_reposted_message_of_a_consumer_is_seen_until_it_is_handled<D: Store>(
+    case: DatabaseCase<D>,
+) {
+    let message = message("orders");
+    bury(&case.database, "mailer", &message).await;
+    let before = listed(&case.database).await.swap_remove(0);
+    assert!(!before.reposted);
+    let reference = before.reference.clone();
+    case.database.repost(std::slice::from_ref(&reference), "operator").await.expect("repost");
+    let after = DeadLetter { reposted: true, ..before };
+    assert_eq!(listed(&case.second).await, std::slice::from_ref(&after));
+    assert_eq!(case.second.get(&reference).await.expect("get"), Some(after));
+    assert_eq!(case.second.status(DESTINATION).await.expect("status").dead_letters, 1);
+    accept(&case.database, "mailer", &message).await;
+    assert_eq!(listed(&case.second).await, []);
+    assert_eq!(case.second.get(&reference).await.expect("get"), None);
+    assert_eq!(case.second.status(DESTINATION).await.expect("status").dead_letters, 0);
+}
+
+/// A second repost would change nothing, and is told so; a discard ends the waiting.
+pub async fn a_reposted_message_of_a_consumer_can_be_given_up_but_not_reposted<D: Store>(
+    case: DatabaseCase<D>,
+) {
+    let message = message("orders");
+    bury(&case.database, "mailer", &message).await;
+    let references = references(&case.database).await;
+    case.database.repost(&references, "operator").await.expect("repost");
+    let refused = case.second.repost(&references, "operator").await;
+    assert!(matches!(refused, Err(StoreError::Rejected { .. })), "{refused:?}");
+    case.second.discard(&references, "operator", "nobody handles these").await.expect("discard");
+    assert_eq!(listed(&case.database).await, []);
+    assert_eq!(ids_of(&case.database.reposted("mailer", 10).await.expect("reposted")), vec![]);
+    assert_eq!(accept(&case.database, "mailer", &message).await, Acceptance::Before);
+}
+
 /// Given up is done: a late duplicate has no effect.
 pub async fn a_discarded_message_of_a_consumer_stays_done<D: Store>(case: DatabaseCase<D>) {
     let message = message("orders");
@@ -326,7 +364,7 @@ pub async fn acts_on_several_are_carried_out_together<D: Store>(case: DatabaseCa
     let buried = message("orders");
     bury(&case.database, "mailer", &buried).await;
     case.database.repost(&references(&case.database).await, "operator").await.expect("repost");
-    assert_eq!(listed(&case.database).await, []);
+    assert!(listed(&case.database).await.iter().all(|letter| letter.reposted));
     assert_eq!(ids(&relay.wait_ready().await), ids_of(&stated));
     let again = case.database.reposted("mailer", 10).await.expect("reposted");
     assert_eq!(ids_of(&again), vec![buried.id]);

@@ -49,6 +49,8 @@ macro_rules! inbox_suite {
                 ids_older_than_the_window_are_forgotten,
                 ids_beyond_the_count_are_forgotten_oldest_first,
                 ids_of_dead_letters_are_never_forgotten,
+                dead_letters_do_not_count_against_the_window,
+                attempts_older_than_the_window_are_forgotten,
             ]
         );
     };
@@ -402,12 +404,14 @@ pub async fn a_message_is_buried_once<D: Store>(case: DatabaseCase<D>) {
 pub async fn a_reposted_message_is_first_again_once<D: Store>(case: DatabaseCase<D>) {
     let message = message("orders");
     repost(&case.database, CONSUMER, &message).await;
-    assert_eq!(dead(&case.database).await, [], "it has left the dead letters");
+    let letters = dead(&case.database).await;
+    assert!(letters.len() == 1 && letters[0].reposted, "whoever waits can see it: {letters:?}");
     let mut answers = Vec::new();
     for database in [&case.database, &case.second] {
         answers.push(is_first(database, CONSUMER, message.id).await);
     }
     assert_eq!(answers, [true, false]);
+    assert_eq!(dead(&case.database).await, [], "it has left the dead letters");
 }
 
 /// A process that takes it and dies has not used it up.
@@ -515,4 +519,35 @@ pub async fn ids_of_dead_letters_are_never_forgotten<D: Store>(case: DatabaseCas
     assert_eq!(database.prune_inbox(CONSUMER, window, 100).await.expect("prune"), 0);
     assert!(!is_first(database, CONSUMER, message.id).await);
     assert_eq!(dead(database).await.len(), 1);
+}
+
+/// Dead letters that nobody decides on must not make the inbox forgetful.
+pub async fn dead_letters_do_not_count_against_the_window<D: Store>(case: DatabaseCase<D>) {
+    let database = &case.database;
+    let ids = [id(), id()];
+    accept(database, CONSUMER, &ids).await;
+    for _ in 0..3 {
+        bury(database, CONSUMER, &message("orders"), &burial(DeadReason::Rejected)).await;
+    }
+    let window = InboxWindow { count: Some(3), ..InboxWindow::default() };
+    assert_eq!(database.prune_inbox(CONSUMER, window, 100).await.expect("prune"), 0);
+    assert_eq!(accept(database, CONSUMER, &ids).await, [Acceptance::Before; 2]);
+}
+
+/// A message that never came again leaves nothing for ever.
+pub async fn attempts_older_than_the_window_are_forgotten<D: Store>(case: DatabaseCase<D>) {
+    let database = &case.database;
+    let id = id();
+    for (consumer, expected) in [(CONSUMER, 1), ("another", 1), (CONSUMER, 2)] {
+        let attempt = database.begin_attempt(consumer, id).await.expect("begin attempt");
+        assert_eq!(attempt, expected);
+    }
+    let week = InboxWindow::default();
+    assert_eq!(database.prune_inbox(CONSUMER, week, 100).await.expect("prune"), 0);
+    assert_eq!(database.begin_attempt(CONSUMER, id).await.expect("begin attempt"), 3);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let short = InboxWindow { age: Duration::from_millis(20), count: None };
+    assert_eq!(database.prune_inbox(CONSUMER, short, 100).await.expect("prune"), 0, "ids");
+    assert_eq!(database.begin_attempt(CONSUMER, id).await.expect("begin attempt"), 1);
+    assert_eq!(database.begin_attempt("another", id).await.expect("begin attempt"), 2);
 }

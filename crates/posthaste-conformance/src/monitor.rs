@@ -33,6 +33,7 @@ macro_rules! monitor_suite {
                 a_healthy_database_has_no_problem,
                 what_was_sent_is_pruned_after_its_time,
                 what_one_destination_has_not_sent_is_not_pruned,
+                what_a_destination_that_was_never_reached_needs_is_not_pruned,
                 what_waits_or_is_dead_is_not_pruned,
                 pruning_under_an_old_token_removes_nothing,
                 a_pruned_number_is_not_read_again,
@@ -239,6 +240,21 @@ pub async fn what_one_destination_has_not_sent_is_not_pruned<D: Store>(case: Dat
     let pruned = case.database.prune_sent(&one.lease, Duration::from_millis(5), 100).await;
     assert_eq!(pruned.expect("prune"), 1, "what both have sent");
     assert_eq!(ids(&two.new_entries().await.0), ids_of(&stated));
+}
+
+/// The broker of one of them may be away from the first day on.
+pub async fn what_a_destination_that_was_never_reached_needs_is_not_pruned<D: Store>(
+    case: DatabaseCase<D>,
+) {
+    let never = HandRelay::to(&case.second, "never").await;
+    let mut relay = HandRelay::start(&case.database).await;
+    let stated = [message("orders")];
+    state(&case.database, &stated).await;
+    relay.settle_new(|_| Verdict::Sent).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let pruned = case.database.prune_sent(&relay.lease, Duration::from_millis(5), 100).await;
+    assert_eq!(pruned.expect("prune"), 0);
+    assert_eq!(ids(&never.new_entries().await.0), ids_of(&stated));
 }
 
 /// Whatever may still be sent stays.

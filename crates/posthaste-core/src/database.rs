@@ -70,7 +70,8 @@ pub trait Upkeep: Send + Sync {
     async fn enqueue_alone(&self, messages: &[Message]) -> Result<(), StoreError>;
 
     /// Removes up to `limit` entries that every known destination has sent and that were stated
-    /// more than `keep` ago, under the given lease, and returns how many.
+    /// more than `keep` ago, under the given lease, and returns how many. A destination is known
+    /// from the first lease on whose name holds it, see [`lease::destination`](crate::lease).
     async fn prune_sent(
         &self,
         lease: &Lease,
@@ -90,7 +91,8 @@ pub struct Status {
     pub parked_keys: u64,
     /// Entries in the side table, by state.
     pub held: Held,
-    /// Dead letters of the relay and of the consumers in this database.
+    /// Dead letters of the relay and of the consumers in this database, with those that were
+    /// reposted and still wait for their consumer.
     pub dead_letters: u64,
     /// Leases that are held now.
     pub leases: Vec<HeldLease>,
@@ -161,7 +163,8 @@ pub struct Listed {
     pub kind: String,
     /// Key as written.
     pub key: Option<String>,
-    /// `new`, `sent`, `due`, `retry`, `behind` or `parked`.
+    /// `new`, `sent`, `due`, `retry`, `behind`, `parked`, or `dead`: a dead letter that its key
+    /// does not wait for.
     pub state: String,
     /// Counted attempts.
     pub attempts: u32,

@@ -56,6 +56,8 @@ pub struct DeadLetter {
     pub history: Vec<Failure>,
     /// Whether later messages of its key wait with it.
     pub parked: bool,
+    /// Whether an operator has reposted it and its consumer has not handled it yet.
+    pub reposted: bool,
 }
 
 /// One failed attempt.
@@ -90,7 +92,8 @@ pub struct DeadFilter {
 /// 2. Acts on several are all or nothing; one that is not there fails the call and changes nothing,
 ///    so that of two equal acts at once exactly one succeeds.
 /// 3. A reposted dead letter of the relay is sent with the same id ahead of those that wait behind
-///    it; one of a consumer is handled again by that consumer only.
+///    it; one of a consumer is handled again by that consumer only, and is listed as reposted until
+///    it is. It can be discarded meanwhile, but not reposted once more.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
     /// Lists them, oldest first.

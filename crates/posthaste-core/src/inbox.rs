@@ -116,7 +116,9 @@ pub trait InboxUpkeep: Send + Sync {
     /// oldest first. They come back until they are accepted or buried again.
     async fn reposted(&self, consumer: &str, limit: usize) -> Result<Vec<Message>, StoreError>;
 
-    /// Forgets up to `limit` ids outside the window and returns how many. Ids of dead letters stay.
+    /// Forgets up to `limit` ids outside the window and returns how many. Ids of dead letters stay,
+    /// and do not count against the window. Attempts that were last made before the window are
+    /// forgotten as well.
     async fn prune_inbox(
         &self,
         consumer: &str,

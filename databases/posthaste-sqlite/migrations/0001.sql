@@ -256,7 +256,7 @@ CREATE TABLE posthaste_inbox (
     PRIMARY KEY (consumer, id)
 ) WITHOUT ROWID;
 
-CREATE INDEX posthaste_inbox_done ON posthaste_inbox (consumer, done_at);
+CREATE INDEX posthaste_inbox_done ON posthaste_inbox (consumer, outcome, done_at);
 
 -- Attempts of consumers on messages that they are not done with.
 CREATE TABLE posthaste_attempt (
@@ -276,6 +276,8 @@ CREATE TABLE posthaste_attempt (
     history TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (consumer, id)
 ) WITHOUT ROWID;
+
+CREATE INDEX posthaste_attempt_last ON posthaste_attempt (consumer, last_at);
 
 -- What could not be delivered or handled, whole. The columns of the message have no type, so
 -- that a row that is not a message is kept as it was written.

@@ -18,6 +18,7 @@ struct Place {
     of_relay: bool,
     name: String,
     seq: Option<i64>,
+    reposted: bool,
     now: i64,
 }
 
@@ -55,6 +56,13 @@ impl Store {
         let mut transaction = self.begin().await?;
         for reference in references {
             let place = self.find(&mut transaction, reference).await?;
+            if place.reposted && act.discarded_because.is_none() {
+                return Err(StoreError::rejected(format!(
+                    "dead letter {reference} was reposted and waits for the consumer '{}'; nothing \
+                     was changed",
+                    place.name
+                )));
+            }
             self.record(&mut transaction, &place, act).await?;
             match (&act.discarded_because, place.of_relay) {
                 (None, true) => self.resume(&mut transaction, &place).await?,
@@ -72,20 +80,19 @@ impl Store {
         reference: &str,
     ) -> Result<Place, StoreError> {
         let number: Option<i64> = reference.parse().ok();
-        let found: Option<(i64, bool, String, Option<i64>, i64)> = sqlx::query_as(concat!(
-            "select number, side = 'relay', name, seq, ",
+        let found: Option<(i64, bool, String, Option<i64>, bool, i64)> = sqlx::query_as(concat!(
+            "select number, side = 'relay', name, seq, state = 'reposted', ",
             now!(),
-            " from posthaste_dead_letter \
-             where number = ?1 and state = 'dead'"
+            " from posthaste_dead_letter where number = ?1"
         ))
         .bind(number)
         .fetch_optional(connection)
         .await
         .map_err(self.failed("looking for a dead letter"))?;
-        let (number, of_relay, name, seq, now) = found.ok_or_else(|| {
+        let (number, of_relay, name, seq, reposted, now) = found.ok_or_else(|| {
             StoreError::rejected(format!("no dead letter {reference}; nothing was changed"))
         })?;
-        Ok(Place { number, of_relay, name, seq, now })
+        Ok(Place { number, of_relay, name, seq, reposted, now })
     }
 
     async fn record(
@@ -188,10 +195,10 @@ impl Store {
         place: &Place,
     ) -> Result<(), StoreError> {
         let statement = concat!(
-            "update posthaste_inbox set outcome = 'done', done_at = ",
-            now!(),
-            " \
-             where consumer = ?2 and id = (select id from posthaste_dead_letter where number = ?1)"
+            "insert into posthaste_inbox (consumer, id) \
+             select name, id from posthaste_dead_letter where number = ?1 and name = ?2 \
+             on conflict (consumer, id) do update set outcome = 'done', done_at = ",
+            now!()
         );
         self.on_letter(connection, place, statement).await?;
         self.delete(connection, place).await

@@ -16,9 +16,9 @@ use crate::{Sqlite, number};
 /// Parameters: after this number, topic, id, exactly this number, most rows.
 const LIST: &str = concat!(
     "select m.number, m.side, m.name, m.reason, m.detail, m.attempts, m.first_failed_at, \
-     m.dead_at, m.history, m.parked, ",
+     m.dead_at, m.history, m.parked, m.state = 'reposted' as reposted, ",
     message_columns!(),
-    " from posthaste_dead_letter m where m.state = 'dead' and m.number > ?1 \
+    " from posthaste_dead_letter m where m.number > ?1 \
      and (?2 is null or m.topic = ?2) and (?3 is null or m.id = ?3) \
      and (?4 is null or m.number = ?4) order by m.number limit ?5"
 );
@@ -51,6 +51,7 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
         dead_at: Timestamp::from_millis(row.try_get("dead_at")?),
         history,
         parked: row.try_get("parked")?,
+        reposted: row.try_get("reposted")?,
     })
 }
 

@@ -134,16 +134,20 @@ async fn payload_limit(
 
 async fn waiting(connection: &mut SqliteConnection) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
-    let dead: i64 =
-        sqlx::query_scalar("select count(*) from posthaste_dead_letter where state = 'dead'")
-            .fetch_one(&mut *connection)
-            .await?;
-    if dead > 0 {
-        let what = format!("{dead} dead letters wait for a decision");
-        findings.push(
-            Finding::new(Severity::Notice, SUBJECT, what)
-                .advise("look at them with `posthaste dead list`"),
-        );
+    let (dead, reposted): (i64, i64) = sqlx::query_as(
+        "select coalesce(sum(state = 'dead'), 0), coalesce(sum(state = 'reposted'), 0) \
+         from posthaste_dead_letter",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    for (count, wait) in [
+        (dead, "dead letters wait for a decision"),
+        (reposted, "dead letters were reposted and wait for their consumers"),
+    ] {
+        if count > 0 {
+            let finding = Finding::new(Severity::Notice, SUBJECT, format!("{count} {wait}"));
+            findings.push(finding.advise("look at them with `posthaste dead list`"));
+        }
     }
     let oldest: Option<i64> = sqlx::query_scalar(concat!(
         "select (",

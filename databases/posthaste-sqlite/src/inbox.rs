@@ -76,6 +76,28 @@ const REPOSTED: &str = concat!(
      and m.name = ?1 and m.state = 'reposted' order by m.number limit ?2"
 );
 
+/// Parameters: consumer, how old, most rows.
+const PRUNE_AGED: &str = concat!(
+    "delete from posthaste_inbox where consumer = ?1 and id in (select id from posthaste_inbox \
+     where consumer = ?1 and outcome = 'done' and done_at < ",
+    now!(),
+    " - ?2 order by done_at limit ?3)"
+);
+
+/// Parameters: consumer, how many may stay, most rows. What is dead neither goes nor counts.
+const PRUNE_COUNTED: &str = "delete from posthaste_inbox where consumer = ?1 and id in \
+     (select id from posthaste_inbox where consumer = ?1 and outcome = 'done' order by done_at, id \
+      limit max(0, min(?3, (select count(*) from posthaste_inbox \
+        where consumer = ?1 and outcome = 'done') - ?2)))";
+
+/// Parameters: consumer, how old, most rows.
+const PRUNE_ATTEMPTS: &str = concat!(
+    "delete from posthaste_attempt where consumer = ?1 and id in (select id from \
+     posthaste_attempt where consumer = ?1 and last_at < ",
+    now!(),
+    " - ?2 order by last_at limit ?3)"
+);
+
 fn array(ids: &[String]) -> Result<String, sqlx::Error> {
     serde_json::to_string(ids).map_err(|error| sqlx::Error::Encode(error.into()))
 }
@@ -183,36 +205,16 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let failed = self.failed("forgetting old ids of the inbox");
         let mut transaction = self.begin().await?;
-        let aged = sqlx::query(concat!(
-            "delete from posthaste_inbox where consumer = ?1 and id in (select id from \
-             posthaste_inbox where consumer = ?1 and done_at < ",
-            now!(),
-            " - ?2 \
-             and outcome = 'done' order by done_at limit ?3)"
-        ))
-        .bind(consumer)
-        .bind(number::millis(window.age))
-        .bind(limit)
-        .execute(&mut *transaction)
-        .await
-        .map_err(&failed)?
-        .rows_affected();
-        let mut removed = aged;
-        if let Some(most) = window.count {
-            let left = limit.saturating_sub(i64::try_from(aged).unwrap_or(i64::MAX));
-            removed += sqlx::query(
-                "delete from posthaste_inbox where consumer = ?1 and id in (select id from \
-                 posthaste_inbox where consumer = ?1 and outcome = 'done' order by done_at, id \
-                 limit max(0, min(?3, (select count(*) from posthaste_inbox \
-                   where consumer = ?1) - ?2)))",
-            )
-            .bind(consumer)
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .bind(left)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?
-            .rows_affected();
+        let (age, most) = (number::millis(window.age), window.count.unwrap_or(u64::MAX));
+        let run = async |connection: &mut SqliteConnection, statement, most: i64, limit: i64| {
+            let query = sqlx::query(statement).bind(consumer).bind(most).bind(limit);
+            query.execute(connection).await.map(|done| done.rows_affected()).map_err(&failed)
+        };
+        run(&mut transaction, PRUNE_ATTEMPTS, age, limit).await?;
+        let mut removed = run(&mut transaction, PRUNE_AGED, age, limit).await?;
+        if let Ok(most) = i64::try_from(most) {
+            let left = limit.saturating_sub(i64::try_from(removed).unwrap_or(i64::MAX));
+            removed += run(&mut transaction, PRUNE_COUNTED, most, left).await?;
         }
         self.commit_quietly(transaction).await?;
         Ok(removed)

@@ -154,10 +154,9 @@ async fn status(
         .fetch_one(&mut *connection)
         .await?
     };
-    let dead_letters: i64 =
-        sqlx::query_scalar("select count(*) from posthaste_dead_letter where state = 'dead'")
-            .fetch_one(&mut *connection)
-            .await?;
+    let dead_letters: i64 = sqlx::query_scalar("select count(*) from posthaste_dead_letter")
+        .fetch_one(&mut *connection)
+        .await?;
     let checkpoint: Option<i64> =
         sqlx::query_scalar("select position from posthaste_checkpoint where destination = ?1")
             .bind(destination)

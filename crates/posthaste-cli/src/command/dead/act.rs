@@ -58,6 +58,11 @@ impl Act {
         }
     }
 
+    /// Whether this can be done to it: what was reposted already waits for its consumer.
+    fn is_for(&self, dead: &DeadLetter) -> bool {
+        matches!(self, Self::Discard { .. }) || !dead.reposted
+    }
+
     fn past(&self) -> &'static str {
         match self {
             Self::Repost => "reposted",
@@ -142,7 +147,7 @@ async fn many(
 ) -> Result<(), Failure> {
     for place in [Place::Database, Place::Broker] {
         let Some(store) = stores.get(place) else { continue };
-        let references = references(store, topic).await?;
+        let references = references(store, topic, act).await?;
         for page in references.chunks(PAGE) {
             act.carry_out(store, page, actor).await?;
             done.extend_from_slice(page);
@@ -151,13 +156,18 @@ async fn many(
     Ok(())
 }
 
-async fn references(store: &dyn DeadLetters, topic: Option<&str>) -> Result<Vec<String>, Failure> {
-    let mut references = Vec::new();
+async fn references(
+    store: &dyn DeadLetters,
+    topic: Option<&str>,
+    act: &Act,
+) -> Result<Vec<String>, Failure> {
+    let (mut references, mut after) = (Vec::new(), None);
     loop {
-        let after = references.last().cloned();
         let page = page(store, topic, after).await?;
         let full = page.len() == PAGE;
-        references.extend(page.into_iter().map(|dead| dead.reference));
+        after = page.last().map(|dead| dead.reference.clone());
+        let page = page.into_iter().filter(|dead| act.is_for(dead));
+        references.extend(page.map(|dead| dead.reference));
         if !full {
             return Ok(references);
         }
@@ -187,10 +197,13 @@ async fn preview(
         loop {
             let page = page(store, selection.topic.as_deref(), after).await?;
             after = page.last().map(|dead| dead.reference.clone());
-            count += page.len();
             let full = page.len() == PAGE;
-            let room = PREVIEW.saturating_sub(shown.len());
-            shown.extend(page.into_iter().take(room));
+            for dead in page.into_iter().filter(|dead| act.is_for(dead)) {
+                count += 1;
+                if shown.len() < PREVIEW {
+                    shown.push(dead);
+                }
+            }
             if !full {
                 break;
             }

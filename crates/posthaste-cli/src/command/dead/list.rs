@@ -79,13 +79,14 @@ pub(super) fn print(context: &Context, dead: &[DeadLetter]) -> Result<(), Failur
     let mut table =
         Table::new(["REFERENCE", "FROM", "TOPIC", "KIND", "KEY", "REASON", "DEAD SINCE", "DETAIL"]);
     for letter in dead {
+        let reposted = if letter.reposted { " (reposted)" } else { "" };
         table.row([
             letter.reference.as_str(),
             &origin(&letter.origin),
             &letter.topic,
             &letter.kind,
             &excerpt(letter.key.as_deref().unwrap_or("-"), 30),
-            &letter.reason,
+            &format!("{}{reposted}", letter.reason),
             &calendar::written(letter.dead_at),
             &excerpt(&letter.detail, 60),
         ]);

@@ -60,6 +60,9 @@ fn lines(dead: &DeadLetter) -> Vec<String> {
     if dead.parked {
         lines.push(line("parked", "later messages of its key wait until it is settled"));
     }
+    if dead.reposted {
+        lines.push(line("reposted", "it waits for its consumer to handle it again"));
+    }
     for failure in &dead.history {
         let (at, attempt) = (calendar::written(failure.at), failure.attempt);
         lines.push(line("failure", &format!("{at}, attempt {attempt}: {}", failure.detail)));

@@ -57,16 +57,21 @@ impl MemoryDatabase {
         let mut numbers = Vec::with_capacity(references.len());
         for reference in references {
             let number = number(reference)?;
-            if !state.dead.contains_key(&number) || numbers.contains(&number) {
-                return Err(missing(reference));
+            let row = state.dead.get(&number).filter(|_| !numbers.contains(&number));
+            let row = row.ok_or_else(|| missing(reference))?;
+            if row.letter.reposted && act == AuditAct::Repost {
+                return Err(StoreError::rejected(format!(
+                    "dead letter {reference} was reposted and waits for its consumer; nothing was \
+                     changed"
+                )));
             }
             numbers.push(number);
         }
         for (number, reference) in numbers.into_iter().zip(references) {
             let Some(row) = state.dead.remove(&number) else { return Err(missing(reference)) };
             match act {
-                AuditAct::Repost => state.send_again(row, at),
-                AuditAct::Discard => state.give_up(&row, at),
+                AuditAct::Repost => state.send_again(number, row, at),
+                AuditAct::Discard => state.give_up(row, at),
             }
             let (actor, reason) = (actor.to_owned(), reason.to_owned());
             let reference = reference.clone();
@@ -79,7 +84,7 @@ impl MemoryDatabase {
 }
 
 impl State {
-    fn send_again(&mut self, row: DeadRow, now: posthaste_core::Timestamp) {
+    fn send_again(&mut self, number: u64, mut row: DeadRow, now: posthaste_core::Timestamp) {
         match row.source {
             DeadSource::Relay { destination, seq } => {
                 let Some(address) = self.rows.get(&seq).and_then(|row| row.address()) else {
@@ -90,12 +95,12 @@ impl State {
                 (side.attempts, side.history) = (0, History::default());
                 table.normalise(&address, now);
             }
-            DeadSource::Consumer { consumer, message } => {
-                let key = (consumer, message.id);
+            DeadSource::Consumer { ref consumer, ref message } => {
+                let key = (consumer.clone(), message.id);
                 self.inbox.remove(&key);
                 self.attempts.remove(&key);
-                self.last_dead += 1;
-                self.reposted.insert(self.last_dead, (key.0, message));
+                row.letter.reposted = true;
+                self.dead.insert(number, row);
             }
         }
     }
@@ -111,11 +116,16 @@ impl State {
         table.hold(seq, (String::new(), None), Held::Retry { at: now });
     }
 
-    fn give_up(&mut self, row: &DeadRow, now: posthaste_core::Timestamp) {
-        if let DeadSource::Relay { destination, seq } = &row.source {
-            let table = &mut self.destination(destination).side_table;
-            if let Some(side) = table.rows.remove(seq) {
-                table.normalise(&side.address, now);
+    fn give_up(&mut self, row: DeadRow, now: posthaste_core::Timestamp) {
+        match row.source {
+            DeadSource::Relay { destination, seq } => {
+                let table = &mut self.destination(&destination).side_table;
+                if let Some(side) = table.rows.remove(&seq) {
+                    table.normalise(&side.address, now);
+                }
+            }
+            DeadSource::Consumer { consumer, message } => {
+                self.accept(consumer, message.id, now, false);
             }
         }
     }

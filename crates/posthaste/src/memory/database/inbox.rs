@@ -34,6 +34,7 @@ impl Attempts for MemoryDatabase {
         let mut state = self.shared.migrated()?;
         let attempts = state.attempts.entry((consumer.to_owned(), id)).or_default();
         attempts.begun = attempts.begun.saturating_add(1);
+        attempts.last_at = Some(self.shared.clock.now());
         Ok(attempts.begun)
     }
 
@@ -48,6 +49,7 @@ impl Attempts for MemoryDatabase {
         let attempts = state.attempts.entry((consumer.to_owned(), id)).or_default();
         attempts.begun = attempts.begun.max(attempt);
         let (at, detail) = (self.shared.clock.now(), detail.to_owned());
+        attempts.last_at = Some(at);
         attempts.history.add(Failure { at, attempt, detail });
         Ok(())
     }
@@ -131,8 +133,12 @@ impl State {
 impl InboxUpkeep for MemoryDatabase {
     async fn reposted(&self, consumer: &str, limit: usize) -> Result<Vec<Message>, StoreError> {
         let state = self.shared.migrated()?;
-        let of = state.reposted.values().filter(|(name, _)| name == consumer);
-        Ok(of.take(limit).map(|(_, message)| message.clone()).collect())
+        let of = state.dead.values().filter(|row| row.is_reposted_to(consumer, None));
+        let messages = of.filter_map(|row| match &row.source {
+            DeadSource::Consumer { message, .. } => Some(message.clone()),
+            DeadSource::Relay { .. } => None,
+        });
+        Ok(messages.take(limit).collect())
     }
 
     async fn prune_inbox(
@@ -143,6 +149,9 @@ impl InboxUpkeep for MemoryDatabase {
     ) -> Result<u64, StoreError> {
         let mut state = self.shared.migrated()?;
         let now = self.shared.clock.now();
+        state.attempts.retain(|(name, _), tried| {
+            name != consumer || tried.last_at.is_none_or(|at| now.since(at) <= window.age)
+        });
         let of = state.inbox.iter().filter(|((name, _), row)| name == consumer && !row.dead);
         let mut rows: Vec<_> = of.map(|(key, row)| (row.number, row.at, key.clone())).collect();
         rows.sort_unstable();

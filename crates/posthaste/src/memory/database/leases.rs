@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use posthaste_core::StoreError;
-use posthaste_core::lease::{Claim, Lease, Leases};
+use posthaste_core::lease::{self, Claim, Lease, Leases};
 
 use super::MemoryDatabase;
 use super::state::LeaseRow;
@@ -33,7 +33,11 @@ impl Leases for MemoryDatabase {
             }
         }
         row.until = now.plus(ttl);
-        let (name, owner, token) = (name.to_owned(), owner.to_owned(), row.token);
+        let token = row.token;
+        if let Some(destination) = lease::destination(name) {
+            state.destination(destination);
+        }
+        let (name, owner, token) = (name.to_owned(), owner.to_owned(), token);
         Ok(Claim::Granted(Lease { name, owner, token }))
     }
 

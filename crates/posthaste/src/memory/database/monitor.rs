@@ -160,6 +160,7 @@ impl State {
             Some(Held::Retry { at }) => ("retry", Some(at)),
             Some(Held::Behind) => ("behind", None),
             Some(Held::Parked) => ("parked", None),
+            None if self.is_dead_for(name, seq) => ("dead", None),
             None if destination.is_some_and(|d| d.has_passed(seq, row)) => ("sent", None),
             None => ("new", None),
         };

@@ -185,5 +185,6 @@ pub(super) fn letter(
         dead_at: now,
         history: history.failures.into(),
         parked: end.parked,
+        reposted: false,
     }
 }

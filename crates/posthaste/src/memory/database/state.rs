@@ -37,9 +37,8 @@ pub(super) struct State {
     /// The last number that an inbox row took.
     pub(super) last_accepted: u64,
     pub(super) attempts: BTreeMap<(String, MessageId), Attempts>,
-    pub(super) reposted: BTreeMap<u64, (String, Message)>,
     pub(super) dead: BTreeMap<u64, DeadRow>,
-    /// The last number that a dead letter or a repost took.
+    /// The last number that a dead letter took.
     pub(super) last_dead: u64,
     pub(super) audit: Vec<AuditRecord>,
     pub(super) records: Vec<String>,
@@ -92,6 +91,8 @@ pub(super) struct InboxRow {
 #[derive(Default)]
 pub(super) struct Attempts {
     pub(super) begun: u32,
+    /// When the last one was begun or failed.
+    pub(super) last_at: Option<Timestamp>,
     pub(super) history: History,
 }
 
@@ -118,6 +119,14 @@ impl History {
 pub(super) struct DeadRow {
     pub(super) letter: DeadLetter,
     pub(super) source: DeadSource,
+}
+
+impl DeadRow {
+    /// Whether it was reposted and waits for this consumer, and is this message if one is named.
+    pub(super) fn is_reposted_to(&self, wanted: &str, id: Option<MessageId>) -> bool {
+        let DeadSource::Consumer { consumer, message } = &self.source else { return false };
+        self.letter.reposted && consumer == wanted && id.is_none_or(|id| id == message.id)
+    }
 }
 
 /// Where a dead letter goes back to.

@@ -116,7 +116,7 @@ impl State {
     /// The consumer is done with the message, one way or the other.
     pub(super) fn accept(&mut self, consumer: String, id: MessageId, at: Timestamp, dead: bool) {
         self.last_accepted += 1;
-        self.reposted.retain(|_, (name, message)| (&*name, message.id) != (&consumer, id));
+        self.dead.retain(|_, row| !row.is_reposted_to(&consumer, Some(id)));
         let key = (consumer, id);
         self.attempts.remove(&key);
         self.inbox.insert(key, InboxRow { number: self.last_accepted, at, dead });
