@@ -179,3 +179,24 @@ fn give_up_one(place: &Place, name: &str) {
         bus.close().await;
     });
 }
+
+#[test]
+fn what_waits_for_its_consumer_is_shown_and_not_reposted_again() {
+    let place = with_dead_letters(&["a"]);
+    let waits = "insert into posthaste_dead_letter (side, name, id, topic, kind, headers, payload, \
+                 reason, detail, attempts, dead_at, state) values ('consumer', 'retired', \
+                 '01932d4e-8f00-7a3b-9c4d-1e2f3a4b5c6d', 'b', 'placed', '{}', '', 'rejected', \
+                 'no', 1, 1790000000000, 'reposted')";
+    place.sql().execute(waits, []).unwrap();
+    let waiting = || list(&place, &["--topic", "b"]);
+    assert_eq!(waiting()[0]["reposted"], true);
+    assert!(place.run(["dead", "list"]).with(0).out.contains("rejected (reposted)"));
+    let preview = place.run(["dead", "repost", "--all", "--json"]).with(2);
+    assert_eq!(preview.json()["count"], 1, "only the other one");
+    place.run(["dead", "repost", "--all", "--yes"]).with(0);
+    let letter = waiting().remove(0);
+    let again = place.run(["dead", "repost", reference(&letter)]).with(1);
+    assert!(again.err.contains("waits for the consumer 'retired'"), "{}", again.err);
+    place.run(["dead", "discard", reference(&letter), "--reason", "gone"]).with(0);
+    assert_eq!(waiting(), Vec::<Value>::new());
+}

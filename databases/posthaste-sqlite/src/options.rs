@@ -12,7 +12,8 @@ pub struct Options {
     /// Most bytes of a payload, up to 64 MiB. Above 1 MiB, `migrate` has to tell the table.
     pub payload_limit: usize,
     /// How long a statement waits while another connection writes before it is given up as
-    /// unavailable.
+    /// unavailable. A relay may wait for its renewal as long as its lease lasts and longer: while
+    /// nobody can write, nobody else takes the lease.
     pub busy_timeout: Duration,
     /// Most connections at once.
     pub connections: u32,
