@@ -49,8 +49,8 @@ const READY: &str = concat!(
     now!(),
     "), \
      near (seq, ready_at) as materialized (select h.seq, h.ready_at \
-       from clock, posthaste_held h indexed by posthaste_held_ready \
-       where h.destination = ?1 and h.ready_at <= clock.now \
+       from posthaste_held h indexed by posthaste_held_ready \
+       where h.destination = ?1 and h.ready_at <= (select now from clock) \
        order by h.ready_at, h.seq limit ?4), \
      edge (ready_at, seq) as materialized (select ready_at, seq from near \
        order by ready_at desc, seq desc limit 1), \
