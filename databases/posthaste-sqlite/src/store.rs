@@ -41,9 +41,9 @@ impl Sqlite {
 
     /// A handle on the pool of a service that has one, whose settings stay the service's. SQLite
     /// ends a transaction by itself when a disk is full; a pool whose `before_acquire` refuses a
-    /// connection for which `is_in_transaction()` is true does not stumble over that, as the one
-    /// of [`Sqlite::open`] does not, and neither does [`Transactional::begin`]. How durable a commit is, is then decided by
-    /// the service: leave `synchronous` at `FULL`, its default.
+    /// connection for which `is_in_transaction()` is true does not stumble over that; the pool of
+    /// [`Sqlite::open`] is one, and this handle looks for itself whenever it begins. How durable a
+    /// commit is, is then decided by the service: leave `synchronous` at `FULL`, its default.
     pub fn new(pool: SqlitePool) -> Self {
         Self::with_options(pool, Options::default())
     }
