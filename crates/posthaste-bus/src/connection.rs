@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::engine::call::{Answer, Call, Sink};
 use crate::error::Failure;
@@ -45,18 +47,27 @@ impl Connection {
             )));
         };
         let pid = card.pid;
-        let Some(socket) = card.socket else {
+        let Some(socket) = &card.socket else {
             return Err(Failure::Unavailable(format!(
                 "process {pid} owns bus file {shown} but does not listen: it is starting or \
                  ending, or could not open its socket (its log says why)"
             )));
         };
         let connecting = tokio::time::timeout(PATIENCE, async {
-            let stream = UnixStream::connect(&socket).await?;
+            let stream = UnixStream::connect(socket).await?;
+            let (peer, owner) = (stream.peer_cred()?.uid(), std::fs::metadata(database)?.uid());
+            if peer != owner && peer != 0 {
+                let text = format!("user {peer} listens there, and the file is user {owner}'s");
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+            }
             let (reader, writer) = stream.into_split();
             let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
             wire::greet(&mut writer, std::process::id()).await?;
             let greeting = wire::hear(&mut reader).await?;
+            if greeting.version == wire::VERSION && !wire::is(&mut reader, &card.instance).await? {
+                // It has changed since the card was read, or somebody else listens there.
+                return Err(io::ErrorKind::NotConnected.into());
+            }
             Ok::<_, io::Error>((greeting, Self { reader, writer }))
         });
         let socket = socket.display();
@@ -78,18 +89,34 @@ impl Connection {
         }
     }
 
-    /// Carries calls until the connection ends or `stop` does.
+    /// Carries calls until the connection ends or the bus is stopped; then what was asked before
+    /// is still sent, and answered if that does not take long.
     pub(crate) async fn run(
         self,
         calls: mpsc::UnboundedReceiver<Call>,
-        stop: impl Future<Output = ()>,
+        mut stop: watch::Receiver<bool>,
     ) {
         let routes = Mutex::new(Routes::default());
+        let mut late = stop.clone();
+        let carrying = async {
+            let mut reading = pin!(read_all(self.reader, &routes));
+            tokio::select! {
+                biased;
+                written = write_all(self.writer, calls, &routes, &mut stop) => {
+                    // The other half stays open: dropping it would close the stream.
+                    let _writer = written?;
+                    reading.await
+                }
+                read = &mut reading => read,
+            }
+        };
         let ended = tokio::select! {
             biased;
-            () = stop => Ok(()),
-            ended = write_all(self.writer, calls, &routes) => ended,
-            ended = read_all(self.reader, &routes) => ended,
+            ended = carrying => ended,
+            () = async {
+                told(&mut late).await;
+                tokio::time::sleep(PATIENCE).await;
+            } => Ok(()),
         };
         if let Err(error) = ended {
             tracing::warn!(%error, "the connection to the owner of the bus was lost");
@@ -99,6 +126,11 @@ impl Connection {
         routes.answers.clear();
         routes.sinks.clear();
     }
+}
+
+/// Waits until the bus is stopped. An error means that no handle is left, which is the same.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 fn unreachable(error: &io::Error, pid: u32, shown: &str, socket: &str) -> Failure {
@@ -126,9 +158,21 @@ async fn write_all(
     mut writer: BufWriter<OwnedWriteHalf>,
     mut calls: mpsc::UnboundedReceiver<Call>,
     routes: &Mutex<Routes>,
-) -> io::Result<()> {
-    let mut last = 0;
-    while let Some(call) = calls.recv().await {
+    stop: &mut watch::Receiver<bool>,
+) -> io::Result<BufWriter<OwnedWriteHalf>> {
+    let (mut last, mut is_stopped) = (0, false);
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = told(stop), if !is_stopped => {
+                // What is there already is still sent.
+                calls.close();
+                is_stopped = true;
+                continue;
+            }
+            next = calls.recv() => next,
+        };
+        let Some(call) = next else { break };
         let Call::Request { request, answer, sink, .. } = call else { continue };
         let number = match answer {
             Answer::Nowhere => 0,
@@ -152,7 +196,8 @@ async fn write_all(
             writer.flush().await?;
         }
     }
-    Ok(())
+    writer.shutdown().await?;
+    Ok(writer)
 }
 
 async fn read_all(mut reader: BufReader<OwnedReadHalf>, routes: &Mutex<Routes>) -> io::Result<()> {
@@ -168,7 +213,7 @@ async fn read_all(mut reader: BufReader<OwnedReadHalf>, routes: &Mutex<Routes>) 
                 let sink = lock(routes).sinks.get(&consumer).cloned();
                 // A consumer that is gone has said so to the owner, which takes back what it has
                 // not taken.
-                if let Some(Err(lost)) = sink.map(|sink| sink.send(batch)) {
+                if let Some(Err(lost)) = sink.map(|sink| sink.send(Instant::now(), batch)) {
                     tracing::debug!(
                         count = lost.len(),
                         "messages came for a consumer that is gone"

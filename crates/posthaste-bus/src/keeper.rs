@@ -45,6 +45,12 @@ impl Keeper {
                 }
             }
         }
+        if let Some(owned) = owned {
+            // Claimed just before the end: the engine closes the file before the lock is given up.
+            if let Err(failure) = owned.serve(self.stopped()).await {
+                tracing::error!(failure = failure.detail(), "the bus did not close in order");
+            }
+        }
         self.state.send_replace(State::Closed);
     }
 
@@ -75,7 +81,7 @@ impl Keeper {
     async fn talk(&self, connection: crate::connection::Connection) {
         let (calls, receiver) = mpsc::unbounded_channel();
         self.state.send_replace(State::Up(Link::new(calls, self.clock.clone())));
-        connection.run(receiver, self.stopped()).await;
+        connection.run(receiver, self.stop.clone()).await;
         self.state.send_replace(State::Seeking);
     }
 
@@ -108,7 +114,12 @@ impl Keeper {
     }
 
     async fn try_once(&self) -> Result<Found, Failure> {
-        if let Some(owned) = Owned::claim(&self.path, &self.options)? {
+        // Opening the file may take long, and this thread has the time limits of all calls.
+        let (path, options) = (self.path.clone(), self.options.clone());
+        let claimed = tokio::task::spawn_blocking(move || Owned::claim(&path, &options)).await;
+        let claimed = claimed
+            .map_err(|error| Failure::Failed(format!("opening the bus file failed: {error}")))?;
+        if let Some(owned) = claimed? {
             return Ok(Found::Owned(owned));
         }
         self.reach_owner().await

@@ -43,6 +43,7 @@ impl Publisher for BusPublisher {
         let mut next = 0;
         let mut broken: Option<String> = None;
         let mut is_first = true;
+        let mut limit = std::pin::pin!(self.shared.clock.limit());
         while next < messages.len() {
             let piece = progress.piece(messages, &mut next);
             if piece.is_empty() {
@@ -52,7 +53,12 @@ impl Publisher for BusPublisher {
                 progress.set_all(messages, &piece, &Outcome::refused(why.as_str()));
                 continue;
             }
-            match send(&link, messages, &piece).await {
+            let sent = tokio::select! {
+                biased;
+                sent = send(&link, messages, &piece) => sent,
+                () = &mut limit => Err(Lost::Unanswered("the bus has not answered in time".into())),
+            };
+            match sent {
                 Ok(outcomes) => {
                     for (index, outcome) in piece.into_iter().zip(outcomes) {
                         progress.set(messages, index, outcome);

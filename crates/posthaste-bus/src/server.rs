@@ -35,6 +35,7 @@ pub(crate) struct Server {
     node: (u64, u64),
     /// Whose processes may connect.
     user: u32,
+    instance: String,
 }
 
 impl Server {
@@ -60,7 +61,8 @@ impl Server {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| failed(&error))?;
         let found = std::fs::metadata(&path).map_err(|error| failed(&error))?;
-        Ok(Self { listener, path, node: (found.dev(), found.ino()), user: found.uid() })
+        let instance = instance.to_owned();
+        Ok(Self { listener, path, node: (found.dev(), found.ino()), user: found.uid(), instance })
     }
 
     /// Where it listens.
@@ -85,8 +87,13 @@ impl Server {
                     Ok((stream, _)) => {
                         client += 1;
                         let calls = calls.clone();
+                        let (instance, user) = (self.instance.clone(), self.user);
                         let closing = closing.clone();
-                        connections.spawn(serve(stream, self.user, client, calls, closing));
+                        connections.spawn(async move {
+                            if let Some(halves) = greet(stream, user, &instance).await {
+                                serve(halves, client, calls, closing).await;
+                            }
+                        });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "could not accept a connection");
@@ -137,32 +144,52 @@ fn remove_socket(path: &Path, node: Option<(u64, u64)>) {
     }
 }
 
-/// Serves one client until it is gone, says nonsense, or the bus closes.
-async fn serve(
-    stream: UnixStream,
-    user: u32,
-    client: u64,
-    calls: mpsc::UnboundedSender<Call>,
-    mut closing: watch::Receiver<bool>,
-) {
+type Halves = (BufReader<OwnedReadHalf>, BufWriter<OwnedWriteHalf>);
+
+/// Says who is here and hears who is there; `None` if that is nobody we talk to.
+async fn greet(stream: UnixStream, user: u32, instance: &str) -> Option<Halves> {
     let peer = stream.peer_cred().map(|peer| peer.uid());
     if !peer.as_ref().is_ok_and(|uid| *uid == user || *uid == 0) {
         tracing::warn!(?peer, "a process of another user tried to reach the bus");
-        return;
+        return None;
     }
     let (reader, writer) = stream.into_split();
     let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
     let greeted = tokio::time::timeout(PATIENCE, async {
         wire::greet(&mut writer, std::process::id()).await?;
+        wire::tell(&mut writer, instance).await?;
         wire::hear(&mut reader).await
     });
     match greeted.await {
-        Ok(Ok(greeting)) if greeting.version == wire::VERSION => {}
+        Ok(Ok(greeting)) if greeting.version == wire::VERSION => Some((reader, writer)),
         other => {
             tracing::warn!(?other, "a client of the bus did not greet as this version does");
-            return;
+            None
         }
     }
+}
+
+/// Tells the engine that a client is gone, also where the task that serves it panics.
+struct Presence {
+    client: u64,
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // An engine that is gone has nothing to take back.
+        self.calls.send(Call::Gone { client: self.client }).unwrap_or_default();
+    }
+}
+
+/// Serves one client until it is gone, says nonsense, or the bus closes.
+async fn serve(
+    (mut reader, writer): Halves,
+    client: u64,
+    calls: mpsc::UnboundedSender<Call>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let presence = Presence { client, calls: calls.clone() };
     let (outbound, partings) = Outbound::new();
     let meter = outbound.meter();
     let engine = calls.clone();
@@ -177,20 +204,30 @@ async fn serve(
     });
     let ended = tokio::select! {
         biased;
-        () = told(&mut closing) => Ok(()),
-        read = read_all(&mut reader, client, &calls, outbound) => read,
-        written = &mut writing => written.unwrap_or_else(|error| Err(io::Error::other(error))),
+        () = told(&mut closing) => Ok(true),
+        read = read_all(&mut reader, client, &calls, outbound) => read.map(|()| true),
+        written = &mut writing => {
+            written.unwrap_or_else(|error| Err(io::Error::other(error))).map(|()| false)
+        }
     };
-    if let Err(error) = ended {
-        tracing::warn!(%error, client, "the connection of a client of the bus was closed");
-    }
+    // Where the bus closes the engine still answers; a client that is at its end is gone after
+    // what it has asked, and waits for its answers.
     let is_closing = *closing.borrow();
-    if is_closing {
-        // The answers to what was asked before are still on their way.
-        drop(tokio::time::timeout(PATIENCE, &mut writing).await);
+    let presence = if is_closing {
+        Some(presence)
+    } else {
+        drop(presence);
+        None
+    };
+    match ended {
+        Ok(true) => drop(tokio::time::timeout(PATIENCE, &mut writing).await),
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(%error, client, "the connection of a client of the bus was closed");
+        }
     }
     writing.abort();
-    calls.send(Call::Gone { client }).unwrap_or_default();
+    drop(presence);
 }
 
 async fn read_all(

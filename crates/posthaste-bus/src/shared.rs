@@ -74,9 +74,7 @@ impl Shared {
                 "the owner of bus file {} does not answer yet",
                 self.path.display()
             ))),
-            State::Closed => {
-                Err(Failure::Unavailable("the bus was closed: open it again".to_owned()))
-            }
+            State::Closed => Err(Failure::Failed("the bus was closed: open it again".to_owned())),
         }
     }
 

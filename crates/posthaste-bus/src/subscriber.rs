@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use posthaste_core::{BrokerError, Delivery, Subscriber, Subscription};
 use tokio::sync::mpsc;
 
-use crate::engine::call::Sink;
+use crate::engine::call::{Arrived, Sink};
 use crate::error::Failure;
 use crate::link::Link;
 use crate::protocol::{Handed, Reply, Request};
@@ -29,8 +29,10 @@ pub(crate) struct BusSubscriber {
 struct Attached {
     link: Link,
     consumer: u64,
-    batches: mpsc::UnboundedReceiver<Vec<Handed>>,
+    batches: mpsc::UnboundedReceiver<Arrived>,
     buffered: VecDeque<(Instant, Handed)>,
+    /// Whether a batch may come that an earlier call has asked for.
+    stray: bool,
     /// The last lock that went to the user.
     taken: u64,
 }
@@ -45,12 +47,15 @@ impl Drop for Attached {
 struct Demand<'a> {
     link: &'a Link,
     consumer: u64,
+    /// Set when the call was dropped: what was demanded for it may still come.
+    stray: &'a mut bool,
     is_over: bool,
 }
 
 impl Drop for Demand<'_> {
     fn drop(&mut self) {
         if !self.is_over {
+            *self.stray = true;
             self.link.tell(Request::Withdraw { consumer: self.consumer });
         }
     }
@@ -101,7 +106,7 @@ impl BusSubscriber {
         let Subscription { topic: address, name, ordered, .. } = self.subscription.clone();
         let request = Request::Attach { consumer, address, name, ordered };
         let (link, buffered) = (link.clone(), VecDeque::new());
-        let attached = Attached { link, consumer, batches, buffered, taken: 0 };
+        let attached = Attached { link, consumer, batches, buffered, stray: false, taken: 0 };
         match attached.link.ask(request, Some(Sink::Here(sender))).await? {
             Reply::Done => self.attached = Some(attached),
             Reply::Failed(failure) => return Err(failure),
@@ -117,6 +122,7 @@ impl Subscriber for BusSubscriber {
         if max == 0 {
             return Ok(Vec::new());
         }
+        let mut is_fresh = false;
         loop {
             if self.attached.as_ref().is_none_or(|attached| attached.link.is_lost()) {
                 self.attached = None;
@@ -131,9 +137,11 @@ impl Subscriber for BusSubscriber {
             }
             let most = max.min(room);
             if !attached.buffered.is_empty() {
-                return Ok(attached.take(most, &self.in_hand));
+                return Ok(attached.take(most, is_fresh, &self.in_hand));
             }
-            if !attached.wait(most).await {
+            if attached.wait(most).await {
+                is_fresh = true;
+            } else {
                 self.attached = None;
             }
         }
@@ -149,15 +157,18 @@ impl Attached {
         self.buffered.retain(|(since, handed)| since.elapsed() < handed.lasts);
     }
 
-    fn keep(&mut self, batch: Vec<Handed>) {
-        let now = Instant::now();
-        self.buffered.extend(batch.into_iter().map(|handed| (now, handed)));
+    fn keep(&mut self, (at, batch): Arrived) {
+        self.buffered.extend(batch.into_iter().map(|handed| (at, handed)));
     }
 
-    fn take(&mut self, most: usize, in_hand: &Arc<InHand>) -> Vec<Delivery> {
+    /// Takes what is here. Where it came for an earlier call, a part of each lock is over.
+    fn take(&mut self, most: usize, is_fresh: bool, in_hand: &Arc<InHand>) -> Vec<Delivery> {
         let most = most.min(self.buffered.len());
         let mut deliveries = Vec::with_capacity(most);
-        for (_, handed) in self.buffered.drain(..most) {
+        for (since, mut handed) in self.buffered.drain(..most) {
+            if !is_fresh {
+                handed.lasts = handed.lasts.saturating_sub(since.elapsed());
+            }
             self.taken = self.taken.max(handed.lock);
             deliveries.push(delivery(handed, &self.link, in_hand));
         }
@@ -169,9 +180,12 @@ impl Attached {
         let consumer = self.consumer;
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         self.link.tell(Request::Demand { consumer, most });
-        let mut demand = Demand { link: &self.link, consumer, is_over: false };
+        let was_stray = std::mem::take(&mut self.stray);
+        let stray = &mut self.stray;
+        let mut demand = Demand { link: &self.link, consumer, stray, is_over: false };
         let batch = self.batches.recv().await;
-        demand.is_over = true;
+        // It may be the batch of an earlier call, and that of this one is then not wanted.
+        demand.is_over = !was_stray;
         drop(demand);
         match batch {
             Some(batch) => self.keep(batch),

@@ -50,6 +50,25 @@ pub(crate) async fn greet(stream: &mut (impl AsyncWrite + Unpin), pid: u32) -> i
     stream.flush().await
 }
 
+/// Bytes of the number of one start of an owner.
+const INSTANCE: usize = 32;
+
+/// The owner says, after its greeting, which start of it is here.
+pub(crate) async fn tell(stream: &mut (impl AsyncWrite + Unpin), instance: &str) -> io::Result<()> {
+    let mut bytes = [b' '; INSTANCE];
+    let length = instance.len().min(INSTANCE);
+    bytes[..length].copy_from_slice(&instance.as_bytes()[..length]);
+    stream.write_all(&bytes).await?;
+    stream.flush().await
+}
+
+/// Whether the owner is the one that was sought.
+pub(crate) async fn is(stream: &mut (impl AsyncRead + Unpin), instance: &str) -> io::Result<bool> {
+    let mut bytes = [0; INSTANCE];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes.trim_ascii_end() == instance.as_bytes())
+}
+
 /// Hears who is there.
 pub(crate) async fn hear(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Greeting> {
     let mut magic = [0; 13];

@@ -123,3 +123,60 @@ fn the_last_delivery_that_is_allowed_makes_a_dead_letter() {
         assert_eq!((letters[0].reason.as_str(), letters[0].attempts), ("max-deliveries", 3));
     });
 }
+
+fn damage(folder: &Folder, sql: &str) {
+    let file = rusqlite::Connection::open(folder.file("bus.db")).expect("opens");
+    assert_eq!(file.execute(sql, []).expect("damaged"), 1);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_a_dead_letter_and_holds_nobody_up() {
+    for sql in [
+        "UPDATE message SET headers = 'nonsense' WHERE seq = 1",
+        "UPDATE message SET id = x'00' WHERE seq = 1",
+    ] {
+        run(async {
+            let folder = Folder::new();
+            let bus = folder.open();
+            drop(subscribe(&bus, "orders", "shipping").await);
+            publish(&bus, &messages("orders", Some("k"), 2)).await;
+            bus.close().await;
+            damage(&folder, sql);
+            let bus = folder.open();
+            let mut reader = subscribe(&bus, "orders", "shipping").await;
+            // One is asked for and one cannot be read: the other comes all the same.
+            let got = one(&mut *reader).await;
+            assert_eq!(text(&got), "1");
+            let letters = list(&bus).await;
+            assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "unreadable"), "{sql}");
+            assert_eq!(letters[0].topic, "orders");
+            let reference = [letters[0].reference.clone()];
+            assert!(bus.get(&reference[0]).await.expect("looked").is_some());
+            bus.discard(&reference, "anna", "damaged").await.expect("discarded");
+            assert_eq!(list(&bus).await, []);
+            got.complete().await.expect("completed");
+        });
+    }
+}
+
+#[test]
+fn a_dead_letter_whose_message_is_gone_can_be_seen_and_given_up() {
+    run(async {
+        let folder = Folder::new();
+        let bus = folder.open();
+        let mut reader = subscribe(&bus, "orders", "shipping").await;
+        publish(&bus, &messages("orders", None, 2)).await;
+        for delivery in take(&mut *reader, 2).await {
+            delivery.dead_letter("r", "d").await.expect("dead");
+        }
+        bus.close().await;
+        damage(&folder, "DELETE FROM message WHERE seq = 1");
+        let bus = folder.open();
+        let letters = list(&bus).await;
+        assert_eq!(letters.len(), 2);
+        assert_eq!((letters[0].reason.as_str(), letters[0].payload.as_bytes().len()), ("r", 0));
+        let references: Vec<_> = letters.iter().map(|one| one.reference.clone()).collect();
+        bus.discard(&references, "anna", "damaged").await.expect("discarded");
+        assert_eq!(list(&bus).await, []);
+    });
+}

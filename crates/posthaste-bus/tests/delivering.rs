@@ -275,3 +275,40 @@ fn bodies_go_when_everybody_is_past_them() {
         until(async || bodies() == 0).await;
     });
 }
+
+#[test]
+fn what_came_for_a_dropped_call_is_not_handed_out_after_its_lock() {
+    run(async {
+        let folder = Folder::new();
+        let lock = Duration::from_millis(150);
+        let bus = folder.open_with(|options| options.lock = lock);
+        let mut reader = subscribe(&bus, "orders", "reader").await;
+        let mut receive = Box::pin(reader.receive(1));
+        assert!(poll_once(receive.as_mut()).await.is_pending());
+        publish(&bus, &[message("orders", None, "x")]).await;
+        until(async || status(&bus, "reader").await.locked == 1).await;
+        drop(receive);
+        until(async || status(&bus, "reader").await.locked == 0).await;
+        let again = one(&mut *reader).await;
+        assert_eq!(again.attempt, 2, "not the one whose lock is over");
+        again.complete().await.expect("still locked");
+    });
+}
+
+#[test]
+fn what_came_for_a_dropped_call_has_what_is_left_of_its_lock() {
+    run(async {
+        let folder = Folder::new();
+        let bus = folder.open();
+        let mut reader = subscribe(&bus, "orders", "reader").await;
+        let mut receive = Box::pin(reader.receive(1));
+        assert!(poll_once(receive.as_mut()).await.is_pending());
+        publish(&bus, &[message("orders", None, "x")]).await;
+        until(async || status(&bus, "reader").await.locked == 1).await;
+        drop(receive);
+        tokio::time::sleep(MOMENT).await;
+        let late = one(&mut *reader).await;
+        assert!(late.lock.expect("a lock") <= Duration::from_secs(30) - MOMENT, "{:?}", late.lock);
+        assert_eq!(late.renew().await.expect("renewed"), Some(Duration::from_secs(30)));
+    });
+}

@@ -110,6 +110,7 @@ fn a_file_is_read_again_as_it_was_left() {
         let bus = folder.open();
         let figures = status(&bus, "reader").await;
         let wanted = (2, 0, 1, 1);
+        assert_eq!(figures.active, wanted.0);
         subscribe(&bus, "orders", "reader").await;
         assert_eq!(
             (figures.locked, figures.dead, figures.deferred),

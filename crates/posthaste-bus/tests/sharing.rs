@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use posthaste_bus::{Bus, BusOptions};
-use posthaste_core::{Broker, BrokerError, Subscription};
+use posthaste_core::{Broker, BrokerError, Outcome};
 
 use crate::processes::Process;
 use crate::support::*;
@@ -46,7 +45,7 @@ fn two_handles_of_one_process_are_two_clients() {
         first.close().await;
         publish(&second, &[message("orders", None, "y")]).await;
         assert_eq!(drain(&mut *reader, 1).await, ["y"]);
-        assert!(matches!(first.status().await, Err(BrokerError::Unavailable { .. })));
+        assert!(matches!(first.status().await, Err(BrokerError::Failed { .. })));
     });
 }
 
@@ -261,18 +260,42 @@ fn a_stale_socket_and_a_long_path_are_no_trouble() {
 }
 
 #[test]
-fn a_subscriber_that_never_reads_does_not_hold_up_the_others() {
+fn a_client_that_closes_finishes_what_was_asked_and_counts_nothing() {
+    run(async {
+        for round in 0..20 {
+            let folder = Folder::new();
+            let owner = folder.open();
+            let client = folder.open();
+            let mut reader = subscribe(&client, "orders", "reader").await;
+            let mut receive = Box::pin(reader.receive(5));
+            assert!(poll_once(receive.as_mut()).await.is_pending());
+            publish(&owner, &messages("orders", None, 5)).await;
+            drop(receive);
+            // What is asked before the end is done, and what nobody took is given back.
+            let publisher = client.publisher();
+            let batch = [message("orders", None, "last")];
+            let mut publishing = Box::pin(publisher.publish(&batch));
+            assert!(poll_once(publishing.as_mut()).await.is_pending());
+            drop(reader);
+            let (outcomes, ()) = tokio::join!(publishing, client.close());
+            let outcomes = outcomes.expect("asked");
+            assert!(matches!(outcomes[..], [Outcome::Accepted(_)]), "{round}: {outcomes:?}");
+            let mut reader = subscribe(&owner, "orders", "reader").await;
+            for delivery in take(&mut *reader, 6).await {
+                assert_eq!(delivery.attempt, 1, "round {round}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bus_that_was_closed_says_so_for_good() {
     run(async {
         let folder = Folder::new();
-        let bus = folder.open_with(|options| options.lock = Duration::from_secs(60));
-        let client = folder.open();
-        let mut idle = Subscription::new("orders", "idle");
-        idle.ordered = false;
-        let idle = client.subscriber(&idle).await.expect("opened");
+        let bus = folder.open();
         let mut reader = subscribe(&bus, "orders", "reader").await;
-        publish(&bus, &messages("orders", None, 2000)).await;
-        assert_eq!(drain(&mut *reader, 2000).await.len(), 2000);
-        assert_eq!(status(&bus, "idle").await.active, 2000);
-        drop(idle);
+        bus.close().await;
+        let error = within(reader.receive(1)).await.expect_err("closed");
+        assert!(matches!(error, BrokerError::Failed { .. }) && !error.is_transient(), "{error:?}");
     });
 }

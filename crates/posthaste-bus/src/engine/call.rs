@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -61,11 +62,14 @@ impl Answer {
     }
 }
 
+/// A batch and since when its locks run, whether it is looked at or not.
+pub(crate) type Arrived = (Instant, Vec<Handed>);
+
 /// Where a consumer's batches go.
 #[derive(Clone, Debug)]
 pub(crate) enum Sink {
     /// A subscriber of this process, which has asked for what comes.
-    Here(mpsc::UnboundedSender<Vec<Handed>>),
+    Here(mpsc::UnboundedSender<Arrived>),
     /// A connection, with the client's number for the consumer.
     There(u64, Outbound),
 }
@@ -79,10 +83,10 @@ impl Sink {
         }
     }
 
-    /// Sends a batch and gives back what nobody will ever take.
-    pub(crate) fn send(&self, batch: Vec<Handed>) -> Result<(), Vec<Handed>> {
+    /// Sends a batch whose locks run `since` then, and gives back what nobody will ever take.
+    pub(crate) fn send(&self, since: Instant, batch: Vec<Handed>) -> Result<(), Vec<Handed>> {
         match self {
-            Self::Here(sender) => sender.send(batch).map_err(|lost| lost.0),
+            Self::Here(sender) => sender.send((since, batch)).map_err(|lost| lost.0.1),
             Self::There(consumer, outbound) => {
                 match outbound.send(Parting::Batch(*consumer, batch)) {
                     Err(Parting::Batch(_, lost)) => Err(lost),

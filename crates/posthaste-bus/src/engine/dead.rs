@@ -11,7 +11,7 @@ use super::change::Change;
 use super::ledger::Found;
 use super::requests::{Done, rejected};
 use crate::protocol::{Dead, Reply};
-use crate::store::DeadRow;
+use crate::store::{DeadKey, DeadRow};
 
 /// Bytes of one page of dead letters, at most (one may be larger).
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -42,7 +42,11 @@ impl Engine {
     }
 
     pub(super) fn get_dead(&mut self, reference: &str) -> Done {
-        let row = self.dead_in(&self.paths(), reference)?;
+        let key = self.dead_in(&self.paths(), reference)?;
+        let row = match key {
+            Some(key) => self.store.dead_letter(key.subscription, key.sequence)?,
+            None => None,
+        };
         Ok(Reply::Dead(row.into_iter().map(|row| self.dead(row)).collect()))
     }
 
@@ -52,14 +56,14 @@ impl Engine {
             Err(reply) => return Ok(reply),
         };
         for (reference, row) in references.iter().zip(&rows) {
-            let DeadRow { subscription, sequence, .. } = *row;
-            self.store.record_act(now.wall, actor, "repost", reference, row.parcel.id, None)?;
+            let DeadKey { subscription, sequence, .. } = *row;
+            self.store.record_act(now.wall, actor, "repost", reference, row.id, None)?;
             let again = Change::Again { sequence, deliveries: 0, wait: None, aside: true };
             self.store.write_change(subscription, &again, now.wall)?;
         }
-        for DeadRow { subscription, sequence, parcel, .. } in rows {
+        for DeadKey { subscription, sequence, key, .. } in rows {
             if let Some(desk) = self.book.desks.get_mut(&subscription) {
-                let key = parcel.key.map(Into::into);
+                let key = key.map(Into::into);
                 let deliveries = Some(0);
                 desk.ledger.admit(Found { sequence, key, deliveries, due: None, aside: true });
             }
@@ -79,15 +83,8 @@ impl Engine {
             Err(reply) => return Ok(reply),
         };
         for (reference, row) in references.iter().zip(rows) {
-            let DeadRow { subscription, sequence, parcel, .. } = row;
-            self.store.record_act(
-                now.wall,
-                actor,
-                "discard",
-                reference,
-                parcel.id,
-                Some(reason),
-            )?;
+            let DeadKey { subscription, sequence, id, .. } = row;
+            self.store.record_act(now.wall, actor, "discard", reference, id, Some(reason))?;
             let low = self.book.desks.get(&subscription).map_or(0, |desk| desk.ledger.low());
             self.write_change(subscription, Change::Removed { sequence }, low, now)?;
         }
@@ -104,7 +101,7 @@ impl Engine {
     }
 
     /// The rows of all references, each named once, or why not.
-    fn dead_all(&self, references: &[String]) -> rusqlite::Result<Result<Vec<DeadRow>, Reply>> {
+    fn dead_all(&self, references: &[String]) -> rusqlite::Result<Result<Vec<DeadKey>, Reply>> {
         let paths = self.paths();
         let mut named = HashSet::with_capacity(references.len());
         let mut rows = Vec::with_capacity(references.len());
@@ -140,10 +137,10 @@ impl Engine {
         &self,
         paths: &HashMap<String, Vec<i64>>,
         reference: &str,
-    ) -> rusqlite::Result<Option<DeadRow>> {
+    ) -> rusqlite::Result<Option<DeadKey>> {
         let Some((path, sequence)) = split(reference) else { return Ok(None) };
         for subscription in paths.get(path).into_iter().flatten() {
-            if let Some(row) = self.store.dead_letter(*subscription, sequence)? {
+            if let Some(row) = self.store.dead_key(*subscription, sequence)? {
                 return Ok(Some(row));
             }
         }

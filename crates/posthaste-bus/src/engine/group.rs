@@ -269,7 +269,8 @@ impl Engine {
 
     /// Answers, and sends the batches. What cannot be taken any more is released.
     fn say(&mut self, group: Group) {
-        let Group { publications, asked, batches, .. } = group;
+        let Group { now, publications, asked, batches, .. } = group;
+        let since = self.start + now.moment.elapsed();
         for publication in publications {
             publication.tell();
         }
@@ -282,7 +283,7 @@ impl Engine {
             let attachment = self.book.consumers.get(&consumer);
             let subscription = attachment.map(|one| one.subscription);
             let lost = match attachment {
-                Some(attachment) => attachment.sink.send(batch).err().unwrap_or_default(),
+                Some(attachment) => attachment.sink.send(since, batch).err().unwrap_or_default(),
                 None => batch,
             };
             if let Some(desk) = subscription.and_then(|id| self.book.desks.get_mut(&id)) {

@@ -178,6 +178,12 @@ impl Ledger {
         (self.entries.len() - locked + behind, locked)
     }
 
+    /// How many are known that the reading of the file has not come to: locks that outlived a
+    /// group that failed.
+    pub(crate) fn known_above(&self) -> usize {
+        self.unsettled.range(self.read_to + 1..).count()
+    }
+
     /// The file was read up to `read_to`; these are the messages that are not settled.
     pub(crate) fn load(&mut self, found: impl IntoIterator<Item = Found>, read_to: i64) {
         for one in found {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use posthaste_core::{Moment, Timestamp};
 use tokio::sync::mpsc;
 
-use self::book::{Book, Now};
+use self::book::{Book, Now, Place};
 use self::call::Call;
 use self::ledger::Terms;
 use crate::error::{self, Failure};
@@ -58,6 +58,8 @@ pub(crate) struct Engine {
     is_littered: bool,
     /// When bodies were last removed.
     cleaned: Instant,
+    /// Of which address.
+    cleaned_at: i64,
 }
 
 impl Engine {
@@ -82,6 +84,7 @@ impl Engine {
             retry: None,
             is_littered: true,
             cleaned: start,
+            cleaned_at: 0,
         })
     }
 
@@ -180,21 +183,25 @@ impl Engine {
         }
     }
 
+    /// Addresses take turns.
     fn clean_some(&mut self) -> rusqlite::Result<()> {
-        for (id, place) in &mut self.book.places {
-            let desks = &self.book.desks;
-            let marks = place.subscriptions.iter().filter_map(|one| desks.get(one));
-            let Some(low) = marks.map(|desk| desk.written.0).min() else { continue };
-            if place.cleaned >= low {
-                continue;
-            }
-            self.store.begin()?;
-            let end = self.store.remove_bodies(*id, place.cleaned, low, BODIES)?;
-            self.store.commit()?;
+        let book = &mut self.book;
+        let behind = |(id, place): (&i64, &Place)| {
+            let marks = place.subscriptions.iter().filter_map(|one| book.desks.get(one));
+            let low = marks.map(|desk| desk.written.0).min()?;
+            (place.cleaned < low).then_some((*id, place.cleaned, low))
+        };
+        let later = book.places.range(self.cleaned_at + 1..);
+        let next = later.chain(&book.places).find_map(behind);
+        let Some((id, from, low)) = next else { return Ok(()) };
+        self.store.begin()?;
+        let end = self.store.remove_bodies(id, from, low, BODIES, BYTES)?;
+        self.store.commit()?;
+        if let Some(place) = book.places.get_mut(&id) {
             place.cleaned = end;
-            self.is_littered = true;
-            return Ok(());
         }
+        self.cleaned_at = id;
+        self.is_littered = true;
         Ok(())
     }
 }

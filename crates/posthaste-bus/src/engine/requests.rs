@@ -276,7 +276,9 @@ impl Engine {
         for (id, desk) in &self.book.desks {
             let place = self.book.places.get(&desk.address);
             let (known, locked) = desk.ledger.counts();
-            let unread = self.store.count_above(desk.address, desk.ledger.read_to())?;
+            let read_to = desk.ledger.read_to();
+            let unread = self.store.count_open(*id, desk.address, read_to)?;
+            let unread = unread.saturating_sub(count(desk.ledger.known_above()));
             let (dead, deferred) = self.store.count_aside(*id)?;
             let consumers = self.book.consumers.values().filter(|one| one.subscription == *id);
             figures.push(SubscriptionStatus {

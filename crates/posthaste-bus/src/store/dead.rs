@@ -1,9 +1,10 @@
 //! Dead letters and deferred messages: lists, and the record of what people did with them.
 
-use posthaste_core::{MessageId, Timestamp};
-use rusqlite::{OptionalExtension, Row, params};
+use bytes::Bytes;
+use posthaste_core::{Headers, MessageId, Timestamp};
+use rusqlite::{OptionalExtension, params};
 
-use super::{Store, messages};
+use super::Store;
 use crate::parcel::Parcel;
 use crate::protocol::Deferred;
 
@@ -19,11 +20,18 @@ pub(crate) struct DeadRow {
     pub(crate) parcel: Parcel,
 }
 
-const COLUMNS: &str = "e.subscription, e.seq, e.deliveries, coalesce(e.reason, ''), \
-     coalesce(e.detail, ''), coalesce(e.at, 0), m.id, a.name, m.kind, m.key, m.headers, \
-     m.content_type, m.stated_at, m.is_text, m.payload \
-     FROM exception e JOIN message m ON m.seq = e.seq JOIN address a ON a.id = m.address \
-     WHERE e.state = 'dead'";
+/// A dead letter without its body.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadKey {
+    pub(crate) subscription: i64,
+    pub(crate) sequence: i64,
+    /// All zeros if its row is missing or damaged.
+    pub(crate) id: MessageId,
+    pub(crate) key: Option<String>,
+}
+
+/// Dead letters of one page, at most.
+const PAGE: u64 = 1000;
 
 impl Store {
     /// Dead letters after `(number, subscription)`, oldest message first, until `limit` of them or
@@ -36,33 +44,90 @@ impl Store {
         limit: u64,
         most_bytes: usize,
     ) -> rusqlite::Result<Vec<DeadRow>> {
-        let mut statement = self.statement(&format!(
-            "SELECT {COLUMNS} AND (e.seq, e.subscription) > (?1, ?2) \
+        let mut statement = self.statement(
+            "SELECT e.subscription, e.seq \
+             FROM exception e JOIN subscription s ON s.id = e.subscription \
+             JOIN address a ON a.id = s.address LEFT JOIN message m ON m.seq = e.seq \
+             WHERE e.state = 'dead' AND (e.seq, e.subscription) > (?1, ?2) \
              AND (?3 IS NULL OR a.name = ?3) AND (?4 IS NULL OR m.id = ?4) \
-             ORDER BY e.seq, e.subscription"
-        ))?;
+             ORDER BY e.seq, e.subscription LIMIT ?5",
+        )?;
         let id = id.map(|id| *id.as_bytes());
-        let mut rows = statement.query(params![after.0, after.1, topic, id])?;
+        let found = params![after.0, after.1, topic, id, limit.min(PAGE)];
+        let keys = statement.query_map(found, |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (mut letters, mut bytes) = (Vec::new(), 0);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        while letters.len() < limit && bytes < most_bytes {
-            let Some(row) = rows.next()? else { break };
-            let letter = dead_row(row)?;
-            bytes += letter.parcel.size();
-            letters.push(letter);
+        for key in keys {
+            let (subscription, sequence) = key?;
+            if let Some(letter) = self.dead_letter(subscription, sequence)? {
+                bytes += letter.parcel.size() + letter.reason.len() + letter.detail.len();
+                letters.push(letter);
+            }
+            if bytes >= most_bytes {
+                break;
+            }
         }
         Ok(letters)
     }
 
-    /// One dead letter.
+    /// One dead letter. One whose message is missing or damaged has an empty body, so that it can
+    /// still be seen and given up.
     pub(crate) fn dead_letter(
         &self,
         subscription: i64,
         sequence: i64,
     ) -> rusqlite::Result<Option<DeadRow>> {
-        self.statement(&format!("SELECT {COLUMNS} AND e.subscription = ?1 AND e.seq = ?2"))?
-            .query_row(params![subscription, sequence], dead_row)
-            .optional()
+        let letter = self
+            .statement(
+                "SELECT e.deliveries, coalesce(e.reason, ''), coalesce(e.detail, ''), \
+                 coalesce(e.at, 0), a.name \
+                 FROM exception e JOIN subscription s ON s.id = e.subscription \
+                 JOIN address a ON a.id = s.address \
+                 WHERE e.state = 'dead' AND e.subscription = ?1 AND e.seq = ?2",
+            )?
+            .query_row(params![subscription, sequence], |row| {
+                let at = Timestamp::from_micros(row.get(3)?);
+                let (deliveries, reason, detail) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let parcel = unreadable(row.get(4)?);
+                let letter =
+                    DeadRow { subscription, sequence, deliveries, reason, detail, at, parcel };
+                Ok(letter)
+            })
+            .optional()?;
+        let Some(mut letter) = letter else { return Ok(None) };
+        match self.message(sequence)? {
+            Some(parcel) => letter.parcel = parcel,
+            None => letter.parcel.id = self.message_id(sequence),
+        }
+        Ok(Some(letter))
+    }
+
+    /// The same without its body.
+    pub(crate) fn dead_key(
+        &self,
+        subscription: i64,
+        sequence: i64,
+    ) -> rusqlite::Result<Option<DeadKey>> {
+        let is_dead = self
+            .statement(
+                "SELECT 1 FROM exception WHERE state = 'dead' AND subscription = ?1 AND seq = ?2",
+            )?
+            .exists(params![subscription, sequence])?;
+        if !is_dead {
+            return Ok(None);
+        }
+        let key: rusqlite::Result<Option<String>> = self
+            .statement("SELECT key FROM message WHERE seq = ?1")?
+            .query_row([sequence], |row| row.get(0));
+        let id = self.message_id(sequence);
+        Ok(Some(DeadKey { subscription, sequence, id, key: key.unwrap_or_default() }))
+    }
+
+    /// The id of a message, or zeros if that cannot be read.
+    fn message_id(&self, sequence: i64) -> MessageId {
+        let id = self
+            .statement("SELECT id FROM message WHERE seq = ?1")
+            .and_then(|mut found| found.query_row([sequence], |row| row.get::<_, [u8; 16]>(0)));
+        MessageId::from_bytes(id.unwrap_or_default())
     }
 
     /// Writes down that somebody reposted or discarded a dead letter.
@@ -133,14 +198,17 @@ impl Store {
     }
 }
 
-fn dead_row(row: &Row<'_>) -> rusqlite::Result<DeadRow> {
-    Ok(DeadRow {
-        subscription: row.get(0)?,
-        sequence: row.get(1)?,
-        deliveries: row.get(2)?,
-        reason: row.get(3)?,
-        detail: row.get(4)?,
-        at: Timestamp::from_micros(row.get(5)?),
-        parcel: messages::parcel_at(row, 6)?,
-    })
+/// What stands for a message that cannot be read.
+fn unreadable(address: String) -> Parcel {
+    Parcel {
+        id: MessageId::from_bytes([0; 16]),
+        address,
+        kind: String::new(),
+        key: None,
+        headers: Headers::new(),
+        content_type: None,
+        stated_at: Timestamp::from_micros(0),
+        is_text: false,
+        payload: Bytes::new(),
+    }
 }

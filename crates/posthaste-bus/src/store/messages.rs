@@ -95,6 +95,23 @@ impl Store {
         }
     }
 
+    /// How many messages of an address above a number a subscription has not seen the end of,
+    /// without those that stand aside.
+    pub(crate) fn count_open(
+        &self,
+        subscription: i64,
+        address: i64,
+        sequence: i64,
+    ) -> rusqlite::Result<u64> {
+        let over: u64 = self
+            .statement(
+                "SELECT count(*) FROM exception \
+                 WHERE subscription = ?1 AND seq > ?2 AND state <> 'retry'",
+            )?
+            .query_row(params![subscription, sequence], |row| row.get(0))?;
+        Ok(self.count_above(address, sequence)?.saturating_sub(over))
+    }
+
     /// How many messages of an address are above a number.
     pub(crate) fn count_above(&self, address: i64, sequence: i64) -> rusqlite::Result<u64> {
         self.statement("SELECT count(*) FROM message WHERE address = ?1 AND seq > ?2")?
@@ -103,25 +120,20 @@ impl Store {
 }
 
 /// Reads a parcel from nine columns, the first of them the id.
-pub(super) fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
-    parcel_at(row, 0)
-}
-
-/// Reads a parcel from nine columns that begin at `first`.
-pub(super) fn parcel_at(row: &Row<'_>, first: usize) -> rusqlite::Result<Parcel> {
-    let headers: String = row.get(first + 4)?;
+fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
+    let headers: String = row.get(4)?;
     let headers: Headers = serde_json::from_str(&headers).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(first + 4, Type::Text, Box::new(error))
+        rusqlite::Error::FromSqlConversionFailure(4, Type::Text, Box::new(error))
     })?;
     Ok(Parcel {
-        id: MessageId::from_bytes(row.get(first)?),
-        address: row.get(first + 1)?,
-        kind: row.get(first + 2)?,
-        key: row.get(first + 3)?,
+        id: MessageId::from_bytes(row.get(0)?),
+        address: row.get(1)?,
+        kind: row.get(2)?,
+        key: row.get(3)?,
         headers,
-        content_type: row.get(first + 5)?,
-        stated_at: Timestamp::from_micros(row.get(first + 6)?),
-        is_text: row.get(first + 7)?,
-        payload: Bytes::from(row.get::<_, Vec<u8>>(first + 8)?),
+        content_type: row.get(5)?,
+        stated_at: Timestamp::from_micros(row.get(6)?),
+        is_text: row.get(7)?,
+        payload: Bytes::from(row.get::<_, Vec<u8>>(8)?),
     })
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
-pub(crate) use dead::DeadRow;
+pub(crate) use dead::{DeadKey, DeadRow};
 pub(crate) use messages::AddressRow;
 pub(crate) use subscriptions::{PageRow, SubscriptionRow};
 

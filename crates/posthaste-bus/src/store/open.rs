@@ -104,7 +104,8 @@ fn connect(path: &Path, max_pages: Option<u32>) -> rusqlite::Result<Connection> 
 fn create_if_empty(connection: &mut Connection) -> rusqlite::Result<(u32, u32)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let read = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, u32>(0));
-    if read("SELECT count(*) FROM sqlite_schema")? == 0 {
+    // An empty one that says it is an application's is that application's.
+    if read("SELECT count(*) FROM sqlite_schema")? == 0 && read("PRAGMA application_id")? == 0 {
         transaction.execute_batch(include_str!("schema.sql"))?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;

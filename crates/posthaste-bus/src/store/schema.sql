@@ -52,6 +52,8 @@ CREATE TABLE exception (
 CREATE INDEX exception_that_keeps_a_body ON exception (seq)
     WHERE state IN ('again', 'dead', 'deferred');
 
+CREATE INDEX exception_that_is_dead ON exception (seq, subscription) WHERE state = 'dead';
+
 -- Who reposted or discarded which dead letter, when and why.
 CREATE TABLE act (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
