@@ -180,3 +180,29 @@ fn a_dead_letter_whose_message_is_gone_can_be_seen_and_given_up() {
         assert_eq!(list(&bus).await, []);
     });
 }
+
+#[test]
+fn a_body_on_a_damaged_page_holds_up_nobody_else() {
+    run(async {
+        let folder = Folder::new();
+        let bus = folder.open();
+        drop(subscribe(&bus, "orders", "shipping").await);
+        publish(&bus, &[message("orders", None, &"\u{7}".repeat(30_000))]).await;
+        publish(&bus, &[message("orders", None, "whole")]).await;
+        bus.close().await;
+        let mut bytes = std::fs::read(folder.file("bus.db")).expect("read");
+        // The pages that a long body overflows to begin with the number of the next such page.
+        let full = |page: &[u8]| page[4..].iter().all(|byte| *byte == 7);
+        let page = bytes.chunks_exact_mut(4096).find(|page| full(page)).expect("a page");
+        page[..4].fill(0xff);
+        std::fs::write(folder.file("bus.db"), bytes).expect("written");
+        let bus = folder.open();
+        let mut reader = subscribe(&bus, "orders", "shipping").await;
+        assert_eq!(drain(&mut *reader, 1).await, ["whole"]);
+        let letters = list(&bus).await;
+        assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "unreadable"));
+        let references = [letters[0].reference.clone()];
+        bus.discard(&references, "anna", "damaged").await.expect("discarded");
+        assert_eq!(list(&bus).await, []);
+    });
+}

@@ -299,3 +299,46 @@ fn a_bus_that_was_closed_says_so_for_good() {
         assert!(matches!(error, BrokerError::Failed { .. }) && !error.is_transient(), "{error:?}");
     });
 }
+
+#[test]
+fn an_owner_that_closes_while_others_work_loses_and_doubles_nothing() {
+    run(async {
+        let folder = Folder::new();
+        let owner = folder.open();
+        let client = folder.open();
+        let mut reader = subscribe(&client, "orders", "reader").await;
+        let publishing = {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for number in 0..200 {
+                    let batch = [message("orders", Some("k"), &number.to_string())];
+                    loop {
+                        match client.publisher().publish(&batch).await {
+                            Ok(said) if matches!(said[..], [Outcome::Accepted(_)]) => break,
+                            _ => tokio::task::yield_now().await,
+                        }
+                    }
+                }
+            })
+        };
+        let (mut owner, mut next, mut closed) = (Some(owner), 0, 0);
+        while next < 200 {
+            let Ok(deliveries) = within(reader.receive(7)).await else { continue };
+            for delivery in deliveries {
+                let number: u64 = text(&delivery).parse().expect("a number");
+                // Copies come only of what was published or settled while the owner went.
+                assert!(number <= next, "{number} came before {next}");
+                next = next.max(number + 1);
+                drop(delivery.complete().await);
+            }
+            if closed < 3 && next >= (closed + 1) * 40 {
+                closed += 1;
+                let other = folder.open();
+                if let Some(owner) = owner.replace(other) {
+                    owner.close().await;
+                }
+            }
+        }
+        publishing.await.expect("published");
+    });
+}

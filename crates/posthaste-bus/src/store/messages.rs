@@ -75,7 +75,12 @@ impl Store {
     }
 
     /// A message with its address; `None` if its row is gone or is not one that we have written.
+    /// One on a damaged page is an error the first time, because SQLite writes nothing more in that
+    /// transaction, and `None` from then on.
     pub(crate) fn message(&self, sequence: i64) -> rusqlite::Result<Option<Parcel>> {
+        if self.damaged.borrow().contains(&sequence) {
+            return Ok(None);
+        }
         let read = self
             .statement(
                 "SELECT m.id, a.name, m.kind, m.key, m.headers, m.content_type, m.stated_at, \
@@ -85,7 +90,10 @@ impl Store {
             .query_row(params![sequence], parcel)
             .optional();
         match read {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => Ok(None),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                self.damaged.borrow_mut().insert(sequence);
+                Err(error)
+            }
             Err(
                 rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::InvalidColumnType(..)

@@ -11,6 +11,8 @@ mod messages;
 mod open;
 mod subscriptions;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
@@ -26,6 +28,8 @@ pub(crate) struct Store {
     path: PathBuf,
     /// Who we are in the file.
     instance: String,
+    /// Messages on pages that are damaged.
+    damaged: RefCell<BTreeSet<i64>>,
 }
 
 impl Store {

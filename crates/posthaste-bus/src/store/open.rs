@@ -1,6 +1,7 @@
 //! Opening the file: recognises what is not ours before anything is changed, creates the tables in
 //! an empty file, and switches to a log that is synced at every commit.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -74,7 +75,8 @@ impl Store {
         connection
             .execute("INSERT OR REPLACE INTO owner (id, instance) VALUES (1, ?1)", [instance])
             .map_err(failed)?;
-        Ok(Self { connection, path: path.to_owned(), instance: instance.to_owned() })
+        let (path, instance) = (path.to_owned(), instance.to_owned());
+        Ok(Self { connection, path, instance, damaged: RefCell::default() })
     }
 }
 
