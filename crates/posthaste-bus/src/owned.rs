@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,6 +14,9 @@ use crate::error::{self, Failure};
 use crate::options::BusOptions;
 use crate::owner::{Card, Ownership, read_card};
 use crate::store::Store;
+
+/// Time between two attempts to listen.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The engine of this process, and what makes it the only one.
 #[derive(Debug)]
@@ -59,14 +64,21 @@ impl Owned {
     /// Lets the engine run, and others reach it, until it ends or `stop` does; then closes the
     /// socket and the file in that order, and gives the lock back last.
     pub(crate) async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let door = Door::open(&mut self);
-        let end = tokio::select! {
-            end = &mut self.ended => end,
-            () = stop => {
-                door.closing();
-                // An engine that is gone has ended.
-                self.calls.send(Call::Stop).unwrap_or_default();
-                (&mut self.ended).await
+        let mut door = Door::open(&mut self);
+        let mut stop = pin!(stop);
+        let end = loop {
+            tokio::select! {
+                biased;
+                end = &mut self.ended => break end,
+                () = &mut stop => {
+                    door.closing();
+                    // An engine that is gone has ended.
+                    self.calls.send(Call::Stop).unwrap_or_default();
+                    break (&mut self.ended).await;
+                }
+                () = tokio::time::sleep(AGAIN), if !door.is_open() => {
+                    door = Door::open(&mut self);
+                }
             }
         };
         drop(self.calls);
@@ -113,6 +125,10 @@ impl Door {
         Self { server, closing }
     }
 
+    fn is_open(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// No more is taken from anybody.
     fn closing(&self) {
         self.closing.send_replace(true);
@@ -136,6 +152,10 @@ struct Door;
 impl Door {
     fn open(_owned: &mut Owned) -> Self {
         Self
+    }
+
+    fn is_open(&self) -> bool {
+        true
     }
 
     fn closing(&self) {}

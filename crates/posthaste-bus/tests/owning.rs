@@ -143,3 +143,57 @@ fn an_owner_without_its_lock_file_leaves_the_next_ones_socket() {
         third.status().await.expect("reached");
     });
 }
+
+#[test]
+fn an_owner_that_could_not_listen_tries_again() {
+    run(async {
+        let folder = Folder::new();
+        // A folder in the place of the socket: it is not removed, and nobody can listen there.
+        std::fs::create_dir(folder.file("bus.db.sock")).expect("created");
+        let owner = folder.open();
+        publish(&owner, &[message("orders", None, "x")]).await;
+        let client = folder.open();
+        assert!(client.status().await.is_err());
+        std::fs::remove_dir(folder.file("bus.db.sock")).expect("removed");
+        until(async || client.status().await.is_ok()).await;
+    });
+}
+
+/// Runs as nobody where this user may write anywhere: with a copy of this binary, because the
+/// original may lie in a folder that only this user can enter.
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    use std::fs::{Permissions, copy, create_dir, set_permissions, write};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    const CLOSED: &str = "POSTHASTE_BUS_TEST_CLOSED";
+    if let Ok(url) = std::env::var(CLOSED) {
+        let error = Bus::open(&url, BusOptions::default()).expect_err("not opened").to_string();
+        assert!(error.contains("closed") && error.contains("write access"), "{error}");
+        return;
+    }
+    let folder = Folder::new();
+    create_dir(folder.file("closed")).expect("created");
+    for name in ["", "closed"] {
+        set_permissions(folder.file(name), Permissions::from_mode(0o755)).expect("set");
+    }
+    set_permissions(folder.file("closed"), Permissions::from_mode(0o555)).expect("set");
+    let binary = std::env::current_exe().expect("this binary");
+    let mut command = Command::new(&binary);
+    if write(folder.file("closed/probe"), "").is_ok() {
+        std::fs::remove_file(folder.file("closed/probe")).expect("removed");
+        copy(&binary, folder.file("binary")).expect("copied");
+        set_permissions(folder.file("binary"), Permissions::from_mode(0o555)).expect("set");
+        command = Command::new(folder.file("binary"));
+        command.current_dir(folder.file("")).uid(NOBODY).gid(NOBODY);
+    }
+    let ended = command
+        .args(["--exact", "owning::a_folder_that_cannot_be_written_is_named"])
+        .env(CLOSED, format!("bus://{}", folder.file("closed/bus.db").display()))
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{ended:?}");
+    assert_eq!(std::fs::read_dir(folder.file("closed")).expect("read").count(), 0);
+    set_permissions(folder.file("closed"), Permissions::from_mode(0o755)).expect("set");
+}

@@ -97,6 +97,9 @@ struct Demand {
 struct Follower {
     deliveries: u32,
     aside: bool,
+    /// Whether a row says how often it was delivered.
+    recorded: bool,
+    due: Option<Moment>,
 }
 
 /// The messages of one subscription.
@@ -206,13 +209,18 @@ impl Ledger {
         let key = if self.ordered { key } else { None };
         if let Some(key) = &key {
             if let Some(line) = self.lines.get_mut(key) {
-                line.insert(sequence, Follower { deliveries, aside });
+                line.insert(sequence, Follower { deliveries, aside, recorded, due });
                 return;
             }
             self.lines.insert(Arc::clone(key), BTreeMap::new());
         }
         let entry = Entry { key, deliveries, aside, deferred: false, place: Place::Ready };
         self.entries.insert(sequence, entry);
+        self.come_forward(sequence, recorded, due);
+    }
+
+    /// A message that nothing is before any more waits, is ready, or was delivered often enough.
+    fn come_forward(&mut self, sequence: i64, recorded: bool, due: Option<Moment>) {
         match due {
             Some(due) => self.wait(sequence, due),
             None if recorded => self.make_ready(sequence),
@@ -521,11 +529,11 @@ impl Ledger {
             self.lines.remove(&key);
             return;
         };
-        let Follower { deliveries, aside } = follower;
+        let Follower { deliveries, aside, recorded, due } = follower;
         let place = Place::Ready;
         let entry = Entry { key: Some(key), deliveries, aside, deferred: false, place };
         self.entries.insert(next, entry);
-        self.ready.insert(next);
+        self.come_forward(next, recorded, due);
     }
 }
 

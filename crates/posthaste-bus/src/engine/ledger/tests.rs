@@ -511,3 +511,50 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_behind_a_reposted_letter_keeps_its_wait_and_its_count() {
+    let mut ledger = Ledger::new(Terms { lock: LOCK, max_deliveries: 3 }, true, 0, 3);
+    ledger.admit(Found { aside: true, deliveries: Some(0), ..fresh(1, Some("k")) });
+    let row = |sequence, deliveries, due| {
+        let found = fresh(sequence, Some("k"));
+        Found { deliveries: Some(deliveries), due, ..found }
+    };
+    ledger.load([row(2, 3, None), row(3, 1, Some(at(500))), fresh(4, Some("k"))], 4);
+    ledger.demand(ANNA, 9);
+    let mut serial = 0;
+    assert_eq!(all(&mut ledger, 0, &mut serial), [(ANNA, 1, 1)]);
+    assert!(ledger.settle(at(0), 1, Fate::Complete));
+    assert_eq!(all(&mut ledger, 10, &mut serial), [], "the second is dead, the third waits");
+    assert_eq!(ledger.low(), 2);
+    ledger.advance(at(500));
+    assert_eq!(all(&mut ledger, 500, &mut serial), [(ANNA, 3, 2)]);
+}
+
+#[test]
+fn locks_are_carried_over_a_group_that_failed() {
+    let mut ledger = loaded(100, &["k", "k", "", "l"]);
+    let mut serial = 0;
+    ledger.demand(ANNA, 2);
+    assert_eq!(all(&mut ledger, 0, &mut serial), [(ANNA, 1, 1), (ANNA, 3, 2)]);
+    ledger.begin();
+    let mark = serial;
+    ledger.demand(BEN, 9);
+    assert!(ledger.settle(at(0), 1, Fate::Complete));
+    assert_eq!(all(&mut ledger, 0, &mut serial), [(BEN, 2, 3), (BEN, 4, 4)]);
+    let mut again = Ledger::new(Terms { lock: LOCK, max_deliveries: 100 }, true, 0, 3);
+    for carried in ledger.held_before(mark) {
+        again.carry(carried);
+    }
+    assert_eq!((again.low(), again.counts(), again.known_above()), (0, (0, 2), 2));
+    let keys = [Some("k"), Some("k"), None, Some("l")];
+    let found = keys.iter().zip(1..).map(|(key, sequence)| fresh(sequence, *key));
+    again.load(found, 4);
+    assert_eq!((again.low(), again.counts(), again.known_above()), (0, (2, 2), 0));
+    again.demand(BEN, 9);
+    assert_eq!(all(&mut again, 0, &mut serial), [(BEN, 4, 5)], "the second is behind the first");
+    assert!(!again.settle(at(0), 3, Fate::Complete), "a lock that nobody was given");
+    assert!(again.settle(at(0), 1, Fate::Complete) && again.settle(at(0), 2, Fate::Complete));
+    assert_eq!(all(&mut again, 0, &mut serial), [(BEN, 2, 6)]);
+    assert_eq!(again.low(), 1);
+}
