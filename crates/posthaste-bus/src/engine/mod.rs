@@ -220,5 +220,7 @@ fn now(start: Instant) -> Now {
     }
 }
 
+#[cfg(all(test, unix))]
+mod killed;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,9 @@ pub(crate) struct Fault {
     hits: AtomicU32,
 }
 
+/// In place of a code: the process ends there, as if it was killed.
+pub(crate) const KILL: i32 = i32::MAX;
+
 static FAULTS: Mutex<Vec<Arc<Fault>>> = Mutex::new(Vec::new());
 
 fn faults() -> std::sync::MutexGuard<'static, Vec<Arc<Fault>>> {
@@ -53,6 +56,9 @@ pub(super) fn check(path: &Path, sql: &str) -> rusqlite::Result<()> {
         let spend = |left: u32| left.checked_sub(1);
         if fault.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, spend).is_ok() {
             fault.hits.fetch_add(1, Ordering::AcqRel);
+            if fault.code == KILL {
+                std::process::abort();
+            }
             let error = rusqlite::ffi::Error::new(fault.code);
             return Err(rusqlite::Error::SqliteFailure(error, None));
         }
