@@ -4,8 +4,8 @@
 //! subscription of a topic gets every message that was published after the subscription was
 //! created; messages published while there is none are held for the first. Consumers of one
 //! subscription, and all consumers of a queue, compete. A delivery is locked for a while
-//! ([`BusOptions::lock`]) and settled, or comes again, counted. After the owner of the file was killed
-//! a count may be too high by one: what was handed out and what was about to be are not told
+//! ([`BusOptions::lock`]) and settled, or comes again, counted. After the owner of the file was
+//! killed a count may be too high by one: what was handed out and what was about to be are not told
 //! apart then, so that the last delivery that is allowed may be one that nobody has seen.
 //!
 //! A file that is full or busy makes the bus unavailable: nothing is refused for it, and what is
