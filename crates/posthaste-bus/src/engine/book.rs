@@ -15,6 +15,8 @@ const PAGE: usize = 512;
 const PAGES: usize = 16;
 /// Ready messages above which no more are read.
 const WINDOW: usize = 1024;
+/// Most messages of one subscription that are known at once, at some tens of bytes each.
+const KNOWN: usize = 1_000_000;
 
 /// One time, on the clock that only goes forward and on the calendar.
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +180,7 @@ impl Book {
         for subscription in &place.subscriptions {
             let Some(desk) = self.desks.get_mut(subscription) else { continue };
             let ledger = &mut desk.ledger;
-            if ledger.read_to() < before || !ledger.is_hungry(WINDOW) {
+            if ledger.read_to() < before || !ledger.is_hungry(WINDOW, KNOWN) {
                 continue;
             }
             let key = key.map(|key| Arc::clone(shared.get_or_insert_with(|| key.into())));
@@ -199,7 +201,7 @@ impl Book {
         let last = self.places.get(&desk.address).map_or(0, |place| place.last);
         for _ in 0..PAGES {
             let from = desk.ledger.read_to();
-            if from >= last || !desk.ledger.is_hungry(WINDOW) {
+            if from >= last || !desk.ledger.is_hungry(WINDOW, KNOWN) {
                 return Ok(false);
             }
             let page = store.page(subscription, desk.address, from, PAGE)?;
@@ -211,7 +213,7 @@ impl Book {
             });
             desk.ledger.load(open.map(|row| found(row, now, false)), read_to);
         }
-        Ok(desk.ledger.is_hungry(WINDOW) && desk.ledger.read_to() < last)
+        Ok(desk.ledger.is_hungry(WINDOW, KNOWN) && desk.ledger.read_to() < last)
     }
 }
 

@@ -169,9 +169,11 @@ impl Ledger {
         self.read_to
     }
 
-    /// Whether more should be read from the file, if there is more.
-    pub(crate) fn is_hungry(&self, window: usize) -> bool {
-        !self.demands.is_empty() && self.ready.len() < window
+    /// Whether more should be read from the file, if there is more: somebody waits, fewer than
+    /// `window` can go out, and fewer than `most` are known. The last bounds the memory that a
+    /// long backlog of few keys takes; what is beyond it waits until some of these are settled.
+    pub(crate) fn is_hungry(&self, window: usize, most: usize) -> bool {
+        !self.demands.is_empty() && self.ready.len() < window && self.unsettled.len() < most
     }
 
     /// How many of the known ones are to be delivered, and how many are locked.

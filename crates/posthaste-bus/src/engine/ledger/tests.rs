@@ -56,6 +56,19 @@ fn consumers_take_turns_and_keys_do_not_meet() {
 }
 
 #[test]
+fn a_long_backlog_of_one_key_is_not_read_whole() {
+    let mut ledger = loaded(100, &["a", "a", "a"]);
+    let mut serial = 0;
+    assert!(!ledger.is_hungry(10, 10), "nobody waits");
+    ledger.demand(ANNA, 9);
+    assert!(ledger.is_hungry(10, 4) && !ledger.is_hungry(10, 3) && !ledger.is_hungry(1, 4));
+    let out = all(&mut ledger, 0, &mut serial);
+    assert_eq!(out, [(ANNA, 1, 1)]);
+    assert!(ledger.settle(at(0), 1, Fate::Complete));
+    assert!(ledger.is_hungry(10, 3), "one is settled, so there is room for another");
+}
+
+#[test]
 fn a_consumer_without_room_is_passed_over_and_keeps_its_demand() {
     let mut ledger = loaded(100, &["", ""]);
     let mut serial = 0;
