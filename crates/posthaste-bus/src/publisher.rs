@@ -50,7 +50,8 @@ impl Publisher for BusPublisher {
                 continue;
             }
             if let Some(why) = &broken {
-                progress.set_all(messages, &piece, &Outcome::refused(why.as_str()));
+                // Not sent. A refusal would count as an attempt, and a lost link is nobody's fault.
+                progress.set_all(messages, &piece, &Outcome::unknown(why.as_str()));
                 continue;
             }
             let sent = tokio::select! {
@@ -66,7 +67,7 @@ impl Publisher for BusPublisher {
                 }
                 Err(Lost::NotSent(why)) if is_first => return Err(Unavailable::new(why)),
                 Err(Lost::NotSent(why)) => {
-                    progress.set_all(messages, &piece, &Outcome::refused(why.as_str()));
+                    progress.set_all(messages, &piece, &Outcome::unknown(why.as_str()));
                     broken = Some(why);
                 }
                 Err(Lost::Unanswered(why)) => {
