@@ -59,7 +59,7 @@ impl Default for Settings {
             broker_backoff: quick(5),
             database_backoff: quick(1),
             lease_ttl: Duration::from_secs(5),
-            poll: Duration::from_secs(1),
+            poll: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             prune_every: Duration::from_secs(60),
         }
