@@ -2,8 +2,10 @@
 //! finds everything in order.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use posthaste_bus::Bus;
+use posthaste_core::dead_letter::{DeadFilter, DeadLetters};
 use posthaste_core::{Broker, Subscription};
 
 use crate::support::*;
@@ -90,6 +92,94 @@ fn a_dropped_settlement_is_done_or_the_message_comes_again_at_once() {
                 until(is_free).await;
                 if status(bus, "reader").await.active == 1 {
                     assert_eq!(drain(&mut *reader, 1).await, [polls.to_string()]);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_message_is_in_one_place_however_its_settlement_is_dropped() {
+    run(async {
+        let folder = Folder::new();
+        let buses = both(&folder);
+        for bus in &buses {
+            let mut reader = subscribe(bus, "orders", "reader").await;
+            let mut published = 0;
+            for polls in 0..POLLS {
+                for way in 0..4 {
+                    publish(bus, &[message("orders", None, "x")]).await;
+                    published += 1;
+                    let delivery = one(&mut *reader).await;
+                    match way {
+                        0 => drop(polled_at_most(polls, delivery.retry(Duration::ZERO)).await),
+                        1 => drop(polled_at_most(polls, delivery.dead_letter("a", "b")).await),
+                        2 => drop(polled_at_most(polls, delivery.defer()).await),
+                        _ => {
+                            drop(polled_at_most(polls, delivery.renew()).await);
+                            delivery.dead_letter("a", "b").await.expect("still locked");
+                        }
+                    }
+                    until(async || status(bus, "reader").await.locked == 0).await;
+                    let figures = status(bus, "reader").await;
+                    assert_eq!(figures.active + figures.dead + figures.deferred, published);
+                    if figures.active == 1 {
+                        one(&mut *reader).await.complete().await.expect("completed");
+                        published -= 1;
+                    }
+                }
+            }
+            assert!(status(bus, "reader").await.dead > 0, "some were not dropped");
+            let all = DeadFilter { limit: 1000, ..DeadFilter::default() };
+            let letters = bus.list(&all).await.expect("listed");
+            let references: Vec<_> = letters.into_iter().map(|one| one.reference).collect();
+            bus.discard(&references, "test", "done").await.expect("discarded");
+            take_deferred(bus).await;
+        }
+    });
+}
+
+async fn take_deferred(bus: &Bus) {
+    let listed = bus.deferred("orders", "reader", 0, 1000).await.expect("listed");
+    let numbers: Vec<_> = listed.iter().map(|one| one.sequence).collect();
+    for delivery in bus.receive_deferred("orders", "reader", &numbers).await.expect("taken") {
+        delivery.complete().await.expect("completed");
+    }
+}
+
+#[test]
+fn a_dropped_act_on_a_dead_letter_is_done_wholly_or_not_at_all() {
+    run(async {
+        let folder = Folder::new();
+        let buses = both(&folder);
+        let all = DeadFilter { limit: 10, ..DeadFilter::default() };
+        for bus in &buses {
+            let mut reader = subscribe(bus, "orders", "reader").await;
+            for polls in 0..POLLS {
+                for discards in [false, true] {
+                    publish(bus, &[message("orders", None, "x")]).await;
+                    one(&mut *reader).await.dead_letter("a", "b").await.expect("dead");
+                    drop(polled_at_most(polls, bus.list(&all)).await);
+                    drop(polled_at_most(polls, bus.addresses()).await);
+                    drop(polled_at_most(polls, bus.deferred("orders", "reader", 0, 10)).await);
+                    drop(polled_at_most(polls, bus.declare_queue(&format!("q{polls}"))).await);
+                    let letter = bus.list(&all).await.expect("listed").remove(0).reference;
+                    drop(polled_at_most(polls, bus.get(&letter)).await);
+                    let wanted = [letter];
+                    if discards {
+                        drop(polled_at_most(polls, bus.discard(&wanted, "test", "done")).await);
+                    } else {
+                        drop(polled_at_most(polls, bus.repost(&wanted, "test")).await);
+                    }
+                    let figures = status(bus, "reader").await;
+                    let left = if discards { figures.dead } else { figures.dead + figures.active };
+                    assert_eq!((figures.locked, left <= 1), (0, true), "{figures:?}");
+                    assert!(discards || left == 1, "a reposted one is not lost: {figures:?}");
+                    if figures.dead == 1 {
+                        bus.discard(&wanted, "test", "done").await.expect("discarded");
+                    } else if figures.active == 1 {
+                        one(&mut *reader).await.complete().await.expect("completed");
+                    }
                 }
             }
         }
