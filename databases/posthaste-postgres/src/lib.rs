@@ -1,0 +1,1 @@
+//! Posthaste on PostgreSQL.
