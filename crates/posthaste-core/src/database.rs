@@ -7,18 +7,19 @@ use serde::Serialize;
 
 use crate::dead_letter::DeadLetters;
 use crate::finding::Finding;
+use crate::lane::Lanes;
 use crate::lease::{Lease, Leases};
 use crate::outbox::{OutboxReader, Signal};
 use crate::{Message, StoreError, Timestamp};
 
 /// All that the relay and its operators need of a database.
 pub trait Database:
-    OutboxReader + Signal + Leases + DeadLetters + Schema + Monitor + Upkeep
+    OutboxReader + Signal + Leases + Lanes + DeadLetters + Schema + Monitor + Upkeep
 {
 }
 
 impl<D> Database for D where
-    D: OutboxReader + Signal + Leases + DeadLetters + Schema + Monitor + Upkeep
+    D: OutboxReader + Signal + Leases + Lanes + DeadLetters + Schema + Monitor + Upkeep
 {
 }
 
@@ -37,6 +38,12 @@ pub trait Schema: Send + Sync {
     /// The statements that [`Schema::migrate`] runs on an empty database, for people who run them
     /// themselves.
     fn script(&self) -> String;
+
+    /// Accepts that this database is a copy of the one whose checkpoints it holds (restored from a
+    /// dump into another cluster, for example): what the copy had not sent is sent, once. Returns
+    /// what was done, for people. Until then a reader of a copy fails where its checkpoints mean
+    /// something else there; where they do not, there is nothing to do.
+    async fn adopt(&self, actor: &str) -> Result<Vec<String>, StoreError>;
 }
 
 /// What a migration did.
@@ -91,6 +98,8 @@ pub struct Status {
     pub parked_keys: u64,
     /// Entries in the side table, by state.
     pub held: Held,
+    /// Topics and kinds that nobody is bound to, the largest first; at most 100.
+    pub unroutable: Vec<UnroutableRoute>,
     /// Dead letters of the relay and of the consumers in this database, with those that were
     /// reposted and still wait for their consumer.
     pub dead_letters: u64,
@@ -98,8 +107,10 @@ pub struct Status {
     pub leases: Vec<HeldLease>,
     /// What was settled lately.
     pub rates: Rates,
-    /// Position up to which everything has a verdict.
+    /// Position up to which everything has a verdict; of the lane that is the furthest behind.
     pub checkpoint: String,
+    /// Lanes of the destination.
+    pub lanes: u16,
 }
 
 /// Entries in the side table, by state.
@@ -111,6 +122,21 @@ pub struct Held {
     pub retry: u64,
     /// Behind a message of their key.
     pub behind: u64,
+    /// Set aside because nobody is bound to their topic and kind.
+    pub unroutable: u64,
+}
+
+/// Entries of one topic and kind that nobody is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnroutableRoute {
+    /// Their topic.
+    pub topic: String,
+    /// Their kind.
+    pub kind: String,
+    /// How many are set aside.
+    pub entries: u64,
+    /// What the broker said of the first.
+    pub detail: Option<String>,
 }
 
 /// A lease that is held now.
@@ -142,7 +168,7 @@ pub struct EntryFilter {
     pub destination: String,
     /// Only of this topic.
     pub topic: Option<String>,
-    /// Only those that wait for more than their turn: failed, parked, behind.
+    /// Only those that wait for more than their turn: failed, parked, behind, unroutable.
     pub stuck: bool,
     /// Only after this position, for the next page.
     pub after: Option<String>,
@@ -163,7 +189,7 @@ pub struct Listed {
     pub kind: String,
     /// Key as written.
     pub key: Option<String>,
-    /// `new`, `sent`, `due`, `retry`, `behind`, `parked`, or `dead`: a dead letter that its key
+    /// `new`, `sent`, `due`, `retry`, `behind`, `unroutable`, `parked`, or `dead`: a dead letter that its key
     /// does not wait for.
     pub state: String,
     /// Counted attempts.

@@ -1,5 +1,7 @@
 //! The relay's judgement of one outcome: the only place that knows the policy for failures.
 
+use std::time::Duration;
+
 use crate::retry::{Jitter, RetryPolicy};
 use crate::verdict::DeadReason;
 use crate::{Outcome, Verdict};
@@ -12,6 +14,42 @@ pub enum OnDead {
     Park,
     /// Later messages of the key go on without it.
     Skip,
+}
+
+/// What happens to messages of a topic and kind that nobody is bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnroutable {
+    /// They are set aside, visibly and in order, and are sent when somebody is.
+    #[default]
+    Hold,
+    /// They count as sent: nobody wanted them.
+    Accept,
+    /// They become dead letters.
+    Dead,
+}
+
+/// What happens to failures of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicPolicy {
+    /// How often and how long apart a message is tried.
+    pub retry: RetryPolicy,
+    /// What happens to a key when one of its messages is given up.
+    pub on_dead: OnDead,
+    /// What happens to messages that nobody is bound to.
+    pub unroutable: OnUnroutable,
+    /// How often the first of those that are set aside is tried again.
+    pub probe_every: Duration,
+}
+
+impl Default for TopicPolicy {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            on_dead: OnDead::default(),
+            unroutable: OnUnroutable::default(),
+            probe_every: Duration::from_secs(2),
+        }
+    }
 }
 
 /// What is known of the message beside the outcome.
@@ -34,34 +72,42 @@ pub enum Judgement {
     Again,
 }
 
-/// Judges an outcome: accepted is sent; refused for good is dead; refused for now is retried until
+/// Judges an outcome: accepted is sent; unroutable is set aside, or what the topic says; refused for good is dead; refused for now is retried until
 /// the limit; unknown is sent again, and is counted only if the message was alone in flight,
 /// because then it may be the message that breaks the connection.
 pub fn judge(
     outcome: &Outcome,
     circumstances: Circumstances,
-    policy: &RetryPolicy,
-    on_dead: OnDead,
+    policy: &TopicPolicy,
     jitter: &mut Jitter,
 ) -> Judgement {
     let attempts = circumstances.attempts.saturating_add(1);
-    let park = circumstances.keyed && on_dead == OnDead::Park;
-    let dead = |reason, detail: &str| {
+    let park = circumstances.keyed && policy.on_dead == OnDead::Park;
+    let dead = |attempts, reason, detail: &str| {
         Judgement::Settle(Verdict::Dead { attempts, reason, detail: detail.to_owned(), park })
     };
     let mut retry = |detail: &str| {
-        if policy.is_exhausted(attempts) {
-            return dead(DeadReason::Exhausted, detail);
+        if policy.retry.is_exhausted(attempts) {
+            return dead(attempts, DeadReason::Exhausted, detail);
         }
-        let delay = policy.delay(attempts, jitter.draw());
+        let delay = policy.retry.delay(attempts, jitter.draw());
         Judgement::Settle(Verdict::Retry { attempts, delay, detail: detail.to_owned() })
     };
     match outcome {
         Outcome::Accepted(_) => Judgement::Settle(Verdict::Sent),
         Outcome::Refused(refusal) if refusal.permanent => {
-            dead(DeadReason::Refused, &refusal.detail)
+            dead(attempts, DeadReason::Refused, &refusal.detail)
         }
         Outcome::Refused(refusal) => retry(&refusal.detail),
+        Outcome::Unroutable { detail } => match policy.unroutable {
+            OnUnroutable::Hold => {
+                let (probe_in, detail) = (policy.probe_every, detail.clone());
+                Judgement::Settle(Verdict::Unroutable { probe_in, detail })
+            }
+            OnUnroutable::Accept => Judgement::Settle(Verdict::Sent),
+            // It was not its fault: nothing is counted.
+            OnUnroutable::Dead => dead(circumstances.attempts, DeadReason::Unroutable, detail),
+        },
         Outcome::Unknown { detail } if circumstances.alone => retry(detail),
         Outcome::Unknown { .. } => Judgement::Again,
     }
@@ -72,9 +118,27 @@ mod tests {
     use super::*;
 
     fn judged(outcome: Outcome, attempts: u32, alone: bool, on_dead: OnDead) -> Judgement {
-        let policy = RetryPolicy { limit: 3, ..RetryPolicy::default() };
+        let retry = RetryPolicy { limit: 3, ..RetryPolicy::default() };
+        let policy = TopicPolicy { retry, on_dead, ..TopicPolicy::default() };
         let circumstances = Circumstances { attempts, keyed: true, alone };
-        judge(&outcome, circumstances, &policy, on_dead, &mut Jitter::new(1))
+        judge(&outcome, circumstances, &policy, &mut Jitter::new(1))
+    }
+
+    #[test]
+    fn what_nobody_takes_is_judged_as_its_topic_says() {
+        let judged = |unroutable| {
+            let policy = TopicPolicy { unroutable, ..TopicPolicy::default() };
+            let circumstances = Circumstances { attempts: 2, keyed: true, alone: true };
+            let outcome = Outcome::unroutable("nobody is bound");
+            judge(&outcome, circumstances, &policy, &mut Jitter::new(1))
+        };
+        let Judgement::Settle(held) = judged(OnUnroutable::Hold) else { panic!("not settled") };
+        assert!(matches!(held, Verdict::Unroutable { .. }));
+        assert_eq!(judged(OnUnroutable::Accept), Judgement::Settle(Verdict::Sent));
+        assert!(matches!(
+            judged(OnUnroutable::Dead),
+            Judgement::Settle(Verdict::Dead { attempts: 2, reason: DeadReason::Unroutable, .. })
+        ));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::lane::Lane;
 use crate::lease::Lease;
 use crate::{Checkpoint, Message, Position, StoreError, Verdict};
 
@@ -24,6 +25,9 @@ pub struct Entry {
     pub due_in: Option<Duration>,
     /// Whether entries of its key wait in the side table, so that it has to wait behind them.
     pub blocked: bool,
+    /// Whether others of its topic and kind are set aside because nobody is bound to them, so that
+    /// it joins them. Never set for an entry that is tried on their behalf.
+    pub unroutable: bool,
 }
 
 /// A row of the outbox that is not a message: written by hand, past the table's own checks.
@@ -89,8 +93,8 @@ pub struct Settled {
 /// Verdicts that are carried out together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// For which destination.
-    pub destination: String,
+    /// In which lane.
+    pub lane: Lane,
     /// Counts up from 1 under one lease token, so that a repeated call is recognised.
     pub number: u64,
     /// The new checkpoint, if it moves.
@@ -111,21 +115,25 @@ pub struct Settlement {
 /// 5. [`OutboxReader::ready`] never returns an entry before its time or ahead of an earlier entry
 ///    of its key that is not ready.
 /// 6. An entry that waits behind its key is ready once those before it are gone.
+/// 7. Of the entries of a topic and kind that are set aside as unroutable, the first is ready when
+///    its time has come, and the others once that one has any other verdict: in order, and in
+///    portions, so that no settlement touches more than some thousand of them.
 #[async_trait]
 pub trait OutboxReader: Send + Sync {
-    /// The stored checkpoint of a destination; [`Checkpoint::start`] if it has none.
-    async fn checkpoint(&self, destination: &str) -> Result<Checkpoint, StoreError>;
+    /// The stored checkpoint of a lane; [`Checkpoint::start`] if it has none.
+    async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError>;
 
-    /// The entries past `from`, in sending order.
+    /// The entries of the lane past `from`, in sending order. The checkpoint of the batch may move
+    /// although there are none, past entries of other lanes or with the database's snapshot.
     async fn read(
         &self,
-        destination: &str,
+        lane: &Lane,
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError>;
 
     /// The entries of the side table that may be sent now, in the order of their positions.
-    async fn ready(&self, destination: &str, limit: ReadLimit) -> Result<Ready, StoreError>;
+    async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError>;
 
     /// Carries out verdicts: moves the checkpoint, files what waits, takes away what is sent,
     /// writes dead letters and logs the batch, in one transaction that holds the lease's token.
@@ -138,6 +146,23 @@ pub trait OutboxReader: Send + Sync {
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError>;
 }
 
+/// How often a look at the outbox is worth it when nothing signals a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Time to the next look after one that found something; it doubles with each that does not.
+    pub shortest: Duration,
+    /// Longest time between two looks.
+    pub longest: Duration,
+}
+
+impl Pace {
+    /// The time to the next look after so many that found nothing.
+    pub fn after(self, empty: u32) -> Duration {
+        let doubled = self.shortest.saturating_mul(2u32.saturating_pow(empty.min(31)));
+        doubled.min(self.longest)
+    }
+}
+
 /// Says when a look at the outbox may be worth it.
 #[async_trait]
 pub trait Signal: Send + Sync {
@@ -148,4 +173,10 @@ pub trait Signal: Send + Sync {
 
     /// Makes [`Signal::changed`] return in this process.
     fn wake(&self);
+
+    /// How often to look when nothing signals a change. What this says by itself suits a database
+    /// whose signal sees every commit, of whichever process.
+    fn pace(&self) -> Pace {
+        Pace { shortest: Duration::from_secs(5), longest: Duration::from_secs(5) }
+    }
 }

@@ -7,6 +7,12 @@ pub enum Outcome {
     Accepted(Receipt),
     /// The broker has said no, and does not have it.
     Refused(Refusal),
+    /// Nobody is bound to its topic and kind, or the broker has no such topic: it does not have the
+    /// message, and had no fault to find with it.
+    Unroutable {
+        /// What is missing, for people.
+        detail: String,
+    },
     /// Nobody knows: the connection was lost or no answer came in time. The broker may have it. The
     /// message is sent again with the same id, and its key does not move on until it is known.
     Unknown {
@@ -42,6 +48,11 @@ impl Outcome {
     /// Refused for good: trying again is no use.
     pub fn refused_for_good(detail: impl Into<String>) -> Self {
         Self::Refused(Refusal { permanent: true, detail: detail.into() })
+    }
+
+    /// Nobody is there to take it.
+    pub fn unroutable(detail: impl Into<String>) -> Self {
+        Self::Unroutable { detail: detail.into() }
     }
 
     /// Nobody knows.

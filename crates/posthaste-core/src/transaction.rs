@@ -41,6 +41,10 @@ pub trait Transactional: Send + Sync + 'static {
 
 /// A database with an outbox.
 pub trait OutboxWriter: Transactional {
+    /// Whether an id that is in the outbox already is refused. Where it is not, because the index
+    /// would cost every message, both are sent and the consumers' inboxes let one through.
+    const UNIQUE_IDS: bool;
+
     /// States messages inside the caller's transaction, in the order given, in one statement (a
     /// driver's limit on parameters may split very long lists).
     ///
@@ -48,7 +52,8 @@ pub trait OutboxWriter: Transactional {
     /// the caller's transaction commits.
     ///
     /// # Errors
-    /// [`StoreError::Rejected`] if a message breaks a limit or an id is there already.
+    /// [`StoreError::Rejected`] if a message breaks a limit, an id is given twice, or it is there
+    /// already and [`OutboxWriter::UNIQUE_IDS`] says that this is looked at.
     fn enqueue(
         &self,
         connection: &mut Self::Connection,

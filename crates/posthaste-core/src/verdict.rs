@@ -21,6 +21,15 @@ pub enum Verdict {
     },
     /// It waits behind another entry of its key.
     Behind,
+    /// Nobody is bound to its topic and kind: it is set aside in order with others of these, holds
+    /// nobody else back, and the first of them is tried now and then.
+    Unroutable {
+        /// How long until the first one is tried again, on the database's clock.
+        probe_in: Duration,
+        /// What the broker said, for people; empty if it was not tried because others are set
+        /// aside.
+        detail: String,
+    },
     /// It is a dead letter: nothing but an operator moves it again.
     Dead {
         /// How many times it has now been tried and counted.
@@ -44,6 +53,8 @@ pub enum DeadReason {
     Refused,
     /// It failed as often as is allowed.
     Exhausted,
+    /// Nobody is bound to its topic and kind, and the topic does not keep what nobody takes.
+    Unroutable,
     /// A consumer has no handler for its kind.
     UnknownKind,
     /// A consumer could not decode its payload.
@@ -54,10 +65,11 @@ pub enum DeadReason {
 
 impl DeadReason {
     /// All of them, in the order of their codes' documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Malformed,
         Self::Refused,
         Self::Exhausted,
+        Self::Unroutable,
         Self::UnknownKind,
         Self::Undecodable,
         Self::Rejected,
@@ -69,6 +81,7 @@ impl DeadReason {
             Self::Malformed => "malformed",
             Self::Refused => "refused",
             Self::Exhausted => "exhausted",
+            Self::Unroutable => "unroutable",
             Self::UnknownKind => "unknown-kind",
             Self::Undecodable => "undecodable",
             Self::Rejected => "rejected",

@@ -59,6 +59,10 @@ struct Lead {
     settlements: u64,
     /// When to look past the checkpoint.
     read_at: Moment,
+    /// Looks past the checkpoint in a row that found nothing.
+    empty_reads: u32,
+    /// When a checkpoint is stored although there is nothing to settle.
+    store_at: Moment,
     /// When to look into the side table.
     ready_at: Moment,
     prune_at: Moment,
@@ -235,17 +239,24 @@ impl Relay {
 
     fn read(&mut self, now: Moment, batch: Batch) {
         let Role::Leading(lead) = &mut self.role else { return };
-        lead.read_at = if batch.more { now } else { now.plus(self.settings.poll) };
+        let empty = batch.entries.is_empty();
+        lead.empty_reads = if empty { lead.empty_reads.saturating_add(1) } else { 0 };
+        let pause = self.settings.pace.after(lead.empty_reads.saturating_sub(1));
+        lead.read_at = if batch.more { now } else { now.plus(pause) };
         let moved = lead.cursor.as_ref() != Some(&batch.checkpoint);
         lead.cursor = Some(batch.checkpoint.clone());
-        if moved || !batch.entries.is_empty() {
+        // On a busy database the snapshot moves all the time: that alone is not worth a write each
+        // time, because a relay that starts again only looks at a little more.
+        if !empty || (moved && now >= lead.store_at) {
+            lead.store_at = now.plus(self.settings.store_checkpoint_every);
             self.window.take(Feed::New, Some(batch.checkpoint), batch.entries);
         }
     }
 
     fn ready(&mut self, now: Moment, ready: Ready) {
         let Role::Leading(lead) = &mut self.role else { return };
-        let next = ready.next_in.unwrap_or(self.settings.poll).min(self.settings.poll);
+        let longest = self.settings.pace.longest;
+        let next = ready.next_in.unwrap_or(longest).min(longest);
         lead.ready_at = if ready.more { now } else { now.plus(next) };
         if !ready.entries.is_empty() {
             self.window.take(Feed::Ready, None, ready.entries);
@@ -261,6 +272,8 @@ impl Relay {
             let look_at = match &settled.verdict {
                 Verdict::Sent if settled.feed == Feed::New => continue,
                 Verdict::Retry { delay, .. } => now.plus(*delay),
+                Verdict::Unroutable { probe_in, .. } if probe_in.is_zero() => continue,
+                Verdict::Unroutable { probe_in, .. } => now.plus(*probe_in),
                 Verdict::Sent | Verdict::Due | Verdict::Behind | Verdict::Dead { .. } => now,
             };
             lead.ready_at = lead.ready_at.min(look_at);
@@ -286,7 +299,7 @@ impl Relay {
         let (settings, jitter) = (&self.settings, &mut self.jitter);
         self.window.arrive(flight, &outcomes, |message, circumstances, outcome| {
             let policy = settings.policy_of(&message.topic);
-            judge(outcome, circumstances, &policy.retry, policy.on_dead, jitter)
+            judge(outcome, circumstances, &policy, jitter)
         });
     }
 
@@ -352,7 +365,7 @@ impl Relay {
                 self.finish(out);
             } else if now >= *claim_at && self.strays == 0 {
                 *asked_at = now;
-                let name = self.settings.lease_name();
+                let name = self.settings.lane.lease_name();
                 self.calling = true;
                 out.push(Effect::Acquire { name, ttl: self.settings.lease_ttl });
             }
@@ -385,8 +398,8 @@ impl Relay {
         if self.settlement.is_none() {
             let (checkpoint, verdicts) = self.window.settlement()?;
             lead.settlements += 1;
-            let (destination, number) = (self.settings.destination.clone(), lead.settlements);
-            self.settlement = Some(Settlement { destination, number, checkpoint, verdicts });
+            let (lane, number) = (self.settings.lane.clone(), lead.settlements);
+            self.settlement = Some(Settlement { lane, number, checkpoint, verdicts });
         }
         let settlement = self.settlement.clone()?;
         Some(Effect::Settle { lease: lead.lease.clone(), settlement })
@@ -445,6 +458,8 @@ impl Lead {
             cursor: None,
             settlements: 0,
             read_at: now,
+            empty_reads: 0,
+            store_at: now,
             ready_at: now,
             prune_at: now.plus(settings.prune_every),
         };

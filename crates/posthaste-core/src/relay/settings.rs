@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::broker::Promises;
-use crate::judge::OnDead;
+use crate::judge::TopicPolicy;
+use crate::lane::Lane;
+use crate::outbox::Pace;
 use crate::retry::RetryPolicy;
 
 /// How a relay behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Which destination of the outbox this relay serves: names checkpoint, side table and lease.
-    pub destination: String,
+    /// Which lane of which destination this relay serves: names checkpoint, side table and lease.
+    pub lane: Lane,
     /// Most entries in memory.
     pub window_messages: usize,
     /// Bytes of entries in memory above which nothing more is read.
@@ -32,8 +34,10 @@ pub struct Settings {
     pub database_backoff: RetryPolicy,
     /// How long a lease runs without renewal: how long a standby waits for a dead leader.
     pub lease_ttl: Duration,
-    /// Longest time between two looks at the outbox when nothing signals a change.
-    pub poll: Duration,
+    /// How often to look at the outbox when nothing signals a change.
+    pub pace: Pace,
+    /// Longest time until a checkpoint that moved past nothing to send is stored.
+    pub store_checkpoint_every: Duration,
     /// How long a stop may take to bring home what is in flight.
     pub grace: Duration,
     /// How often entries that are long sent are removed.
@@ -48,7 +52,7 @@ impl Default for Settings {
             longest: Duration::from_secs(longest),
         };
         Self {
-            destination: "default".to_owned(),
+            lane: Lane::whole("default"),
             window_messages: 2048,
             window_bytes: 16 * 1024 * 1024,
             read_messages: 512,
@@ -59,7 +63,8 @@ impl Default for Settings {
             broker_backoff: quick(5),
             database_backoff: quick(1),
             lease_ttl: Duration::from_secs(5),
-            poll: Duration::from_secs(5),
+            pace: Pace { shortest: Duration::from_secs(5), longest: Duration::from_secs(5) },
+            store_checkpoint_every: Duration::from_secs(10),
             grace: Duration::from_secs(10),
             prune_every: Duration::from_secs(60),
         }
@@ -71,20 +76,6 @@ impl Settings {
     pub fn policy_of(&self, topic: &str) -> TopicPolicy {
         self.topics.get(topic).copied().unwrap_or(self.policy)
     }
-
-    /// The name of the lease: destination and lane.
-    pub fn lease_name(&self) -> String {
-        format!("relay/{}/0", self.destination)
-    }
-}
-
-/// What happens to failures of one topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TopicPolicy {
-    /// How often and how long apart a message is tried.
-    pub retry: RetryPolicy,
-    /// What happens to a key when one of its messages is given up.
-    pub on_dead: OnDead,
 }
 
 /// What the relay needs to know of its broker.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::effect::FlightId;
 use super::line::Line;
+use super::route::ClosedRoutes;
 use crate::judge::{Circumstances, Judgement};
 use crate::outbox::{Entry, Feed, Settled};
 use crate::verdict::DeadReason;
@@ -67,6 +68,7 @@ pub(super) struct Window {
     lines: BTreeMap<Address, Line>,
     sendable: BTreeSet<Ticket>,
     flights: BTreeMap<FlightId, Vec<Ticket>>,
+    routes: ClosedRoutes,
     suspects: usize,
     /// How many calls the broker has answered.
     answers: u64,
@@ -116,7 +118,7 @@ impl Window {
 
     /// Takes one entry in; whether it still needs a verdict.
     fn admit(&mut self, ticket: Ticket, feed: Feed, entry: Entry) -> bool {
-        let Entry { position, body, attempts, due_in, blocked } = entry;
+        let Entry { position, body, attempts, due_in, blocked, unroutable } = entry;
         let (message, mut verdict) = match body {
             Ok(message) => (Some(message), None),
             Err(malformed) => {
@@ -127,10 +129,15 @@ impl Window {
         if verdict.is_none() && due_in.is_some_and(|wait| wait > Duration::ZERO) {
             verdict = Some(Verdict::Due);
         }
+        // The one that is tried on behalf of its route comes from the side table, and may pass.
+        let aside = message
+            .as_ref()
+            .is_some_and(|message| unroutable || (feed == Feed::New && self.routes.holds(message)));
         let address = message
             .as_ref()
             .and_then(|message| Some(Address::new((message.topic.clone(), message.key.clone()?))));
         match &address {
+            None if verdict.is_none() && aside => verdict = Some(set_aside()),
             None if verdict.is_none() => {
                 self.sendable.insert(ticket);
             }
@@ -143,6 +150,8 @@ impl Window {
                 if verdict.is_none() && (blocked || (line.blocked && feed == Feed::New)) {
                     line.blocked = true;
                     verdict = Some(Verdict::Behind);
+                } else if verdict.is_none() && aside {
+                    verdict = Some(set_aside());
                 } else if verdict.is_none() && line.is_free() {
                     line.ahead += 1;
                     self.sendable.insert(ticket);
@@ -244,6 +253,7 @@ impl Window {
     pub(super) fn return_unsent(&mut self, flight: FlightId) {
         let tickets = self.flights.remove(&flight).unwrap_or_default();
         self.fly_again(&tickets);
+        self.set_aside_sendable();
     }
 
     /// Takes in the outcomes of a call. `judge` is asked for each message in order; what follows a
@@ -286,6 +296,9 @@ impl Window {
             if let Some(address) = address.filter(|_| blocks_its_key(&verdict)) {
                 failed.insert(address);
             }
+            if matches!(verdict, Verdict::Unroutable { .. }) {
+                self.routes.close(message);
+            }
             self.leave(ticket, verdict);
         }
         for ticket in &again {
@@ -296,6 +309,7 @@ impl Window {
             }
         }
         self.fly_again(&again);
+        self.set_aside_sendable();
     }
 
     /// An entry that was ahead in its line leaves it with a verdict; its followers move up, or
@@ -311,12 +325,30 @@ impl Window {
             for follower in std::mem::take(&mut line.waiting) {
                 self.give(follower, Verdict::Behind);
             }
-        } else if line.ahead == 0
+            return;
+        }
+        if line.ahead == 0
             && let Some(next) = line.waiting.pop_front()
         {
             line.ahead += 1;
             self.sendable.insert(next);
         }
+    }
+
+    /// Takes those out of what may fly whose route was found closed, and lets those behind them
+    /// move up.
+    fn set_aside_sendable(&mut self) {
+        if self.routes.is_empty() {
+            return;
+        }
+        while let Some(&ticket) = self.sendable.iter().find(|ticket| self.is_closed(**ticket)) {
+            self.leave(ticket, set_aside());
+        }
+    }
+
+    fn is_closed(&self, ticket: Ticket) -> bool {
+        let slot = self.slots.get(&ticket).filter(|slot| slot.feed == Feed::New);
+        slot.and_then(|slot| slot.message.as_ref()).is_some_and(|it| self.routes.holds(it))
     }
 
     /// Lets entries fly again that already are ahead in their lines: the first of each key, and
@@ -422,7 +454,15 @@ impl Window {
             }
         }
         self.settling = 0;
+        let left = self.slots.values().filter_map(|slot| slot.message.as_ref());
+        self.routes.keep(left);
     }
+}
+
+/// The verdict on an entry that joins those of its route without being tried. The first of them
+/// says when they are probed.
+fn set_aside() -> Verdict {
+    Verdict::Unroutable { probe_in: Duration::ZERO, detail: String::new() }
 }
 
 /// Whether later entries of the key have to step aside until this verdict is settled. A dead
@@ -431,6 +471,6 @@ impl Window {
 fn blocks_its_key(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Retry { .. } | Verdict::Behind | Verdict::Dead { .. } => true,
-        Verdict::Sent | Verdict::Due => false,
+        Verdict::Sent | Verdict::Due | Verdict::Unroutable { .. } => false,
     }
 }

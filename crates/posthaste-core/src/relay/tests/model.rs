@@ -9,6 +9,12 @@ use crate::relay::{Effect, Failure, FlightId, Input, Relay};
 use crate::retry::Jitter;
 use crate::{Checkpoint, Message, MessageId, Moment, Outcome, Position, Timestamp, Verdict};
 
+/// What messages are of.
+pub(super) const KINDS: [&str; 3] = ["a", "b", "c"];
+
+/// Entries of a route that are let go at once.
+const PORTION: usize = 2;
+
 /// A row of the side table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
@@ -48,6 +54,10 @@ pub(super) struct World {
     pub(super) poison: BTreeSet<u64>,
     pub(super) prefix_per_key: bool,
     pub(super) prunes: usize,
+    /// Kinds that somebody is bound to; all others are unroutable.
+    pub(super) bound: BTreeSet<String>,
+    /// How often something was set aside.
+    pub(super) set_aside: usize,
 }
 
 impl World {
@@ -67,6 +77,8 @@ impl World {
             poison: BTreeSet::new(),
             prefix_per_key: false,
             prunes: 0,
+            bound: KINDS.map(str::to_owned).into(),
+            set_aside: 0,
         }
     }
 
@@ -80,7 +92,8 @@ impl World {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&number.to_be_bytes());
         let at = Timestamp::from_millis(0);
-        let mut message = Message::new(MessageId::from_bytes(id), "t", "k", "x", at);
+        let kind = KINDS[usize::try_from(self.random.draw() % 3).unwrap_or(0)];
+        let mut message = Message::new(MessageId::from_bytes(id), "t", kind, "x", at);
         message.key = (key > 0).then(|| key.to_string());
         message.due_at = due_in.map(|wait| at.plus(self.now.elapsed()).plus(wait));
         self.outbox.push(message);
@@ -106,11 +119,19 @@ impl World {
             .collect()
     }
 
+    /// Entries of this one's kind that are set aside, in order.
+    fn route(&self, kind: &str) -> Vec<u64> {
+        let aside = |(seq, held): &(&u64, &Held)| {
+            held.state == "unroutable" && self.row(**seq).kind == kind
+        };
+        self.held.iter().filter(aside).map(|(seq, _)| *seq).collect()
+    }
+
     fn is_ready(&self, held: &Held) -> bool {
         held.ready_at.is_some_and(|at| at <= self.now)
     }
 
-    fn entry(&self, seq: u64, blocked: bool) -> Entry {
+    fn entry(&self, seq: u64, blocked: bool, unroutable: bool) -> Entry {
         let message = self.row(seq).clone();
         let due = message.due_at.map(|at| at.since(Timestamp::from_millis(0)));
         let due_in = due.map(|due| due.saturating_sub(self.now.elapsed()));
@@ -119,6 +140,7 @@ impl World {
             attempts: self.held.get(&seq).map_or(0, |held| held.attempts),
             due_in: due_in.filter(|wait| *wait > Duration::ZERO),
             blocked,
+            unroutable,
             body: Ok(message),
         }
     }
@@ -129,7 +151,11 @@ impl World {
         let last = end.min(from + u64::try_from(limit.messages).unwrap_or(0));
         let blocked = |seq| self.key(seq).is_some_and(|key| !self.line(key).is_empty());
         Batch {
-            entries: (from + 1..=last).map(|seq| self.entry(seq, blocked(seq))).collect(),
+            entries: (from + 1..=last)
+                .map(|seq| {
+                    self.entry(seq, blocked(seq), !self.route(&self.row(seq).kind).is_empty())
+                })
+                .collect(),
             checkpoint: Checkpoint::new(last.to_string()),
             more: last < end,
         }
@@ -148,15 +174,17 @@ impl World {
                 !(other.state == "retry" && self.is_ready(other))
             };
             let withheld = line.iter().filter(|other| **other < seq).any(stands);
-            let due = held.state == "due";
-            if withheld && !due {
+            let in_line = held.state == "retry";
+            if withheld && in_line {
                 continue;
             }
             if entries.len() == limit.messages {
                 more = true;
                 break;
             }
-            entries.push(self.entry(seq, due && !line.is_empty()));
+            let aside = self.route(&self.row(seq).kind);
+            let joins = held.state != "unroutable" && aside.first().is_some_and(|it| *it < seq);
+            entries.push(self.entry(seq, !in_line && !line.is_empty(), joins));
         }
         let later = self.held.values().filter_map(|held| held.ready_at);
         let next = later.filter(|at| *at > self.now).min();
@@ -172,9 +200,20 @@ impl World {
         }
         self.recorded = settlement.number;
         let mut touched = BTreeSet::new();
+        let mut routes: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
         for settled in &settlement.verdicts {
             let seq: u64 = settled.position.as_str().parse().unwrap_or(0);
             let attempts = self.held.get(&seq).map_or(0, |held| held.attempts);
+            let probed = self.held.get(&seq).is_some_and(|held| held.state == "unroutable");
+            let route = (probed || matches!(settled.verdict, Verdict::Unroutable { .. }))
+                .then(|| self.row(seq).kind.clone());
+            if let Some(kind) = route {
+                let (release, probe) = routes.entry(kind).or_default();
+                match settled.verdict {
+                    Verdict::Unroutable { probe_in, .. } => *probe = probe_in.max(*probe),
+                    _ => *release = PORTION,
+                }
+            }
             let mut file = |state, ready_at, attempts| {
                 self.held.insert(seq, Held { state, ready_at, attempts });
             };
@@ -192,6 +231,10 @@ impl World {
                     file("retry", Some(self.now.plus(*delay)), *attempts);
                 }
                 Verdict::Behind => file("behind", None, attempts),
+                Verdict::Unroutable { .. } => {
+                    file("unroutable", None, attempts);
+                    self.set_aside += 1;
+                }
                 Verdict::Dead { attempts, park, .. } => {
                     self.dead.insert(seq);
                     if *park {
@@ -206,6 +249,9 @@ impl World {
             }
             touched.extend(self.key(seq).map(str::to_owned));
         }
+        for (kind, (release, probe)) in routes {
+            touched.extend(self.normalise_route(&kind, release, probe));
+        }
         for key in touched {
             self.promote(&key);
         }
@@ -213,6 +259,28 @@ impl World {
             self.checkpoint = checkpoint.as_str().parse().unwrap_or(0);
         }
         Ok(())
+    }
+
+    /// Lets the first of a route go if it was found open, and has the first of the rest probed.
+    /// Returns the keys of those that were let go.
+    fn normalise_route(&mut self, kind: &str, release: usize, probe: Duration) -> Vec<String> {
+        let now = self.now;
+        let mut aside = self.route(kind).into_iter();
+        let mut keys = Vec::new();
+        for seq in aside.by_ref().take(release) {
+            let attempts = self.held[&seq].attempts;
+            self.held.insert(seq, Held { state: "retry", ready_at: Some(now), attempts });
+            keys.extend(self.key(seq).map(str::to_owned));
+        }
+        let rest: Vec<u64> = aside.collect();
+        let probed = rest.iter().any(|seq| self.held[seq].ready_at.is_some());
+        if let Some(first) = rest.first().filter(|_| !probed || release > 0) {
+            let at = if release > 0 { now } else { now.plus(probe) };
+            if let Some(held) = self.held.get_mut(first) {
+                held.ready_at = Some(at);
+            }
+        }
+        keys
     }
 
     /// Makes the head of a line ready if nothing failed stands before it.
@@ -254,6 +322,8 @@ impl World {
                     failed.extend(key.clone());
                 }
                 Outcome::unknown("cut")
+            } else if !self.bound.contains(&self.row(seq).kind) {
+                Outcome::unroutable("nobody is bound")
             } else if self.chance(self.faults.refused_for_good) {
                 Outcome::refused_for_good("never")
             } else if self.chance(self.faults.refused) {
