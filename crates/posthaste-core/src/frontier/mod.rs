@@ -27,10 +27,19 @@
 //! same rule where every row has the transaction id 0 and every snapshot is
 //! [`Snapshot::BEGINNING`]: no row is ever late.
 //!
+//! In another cluster transaction ids mean something else, so that a copy of a database has to be
+//! adopted ([`Frontier::adopt`]): what was in it by then is read without regard to snapshots, and
+//! lies below a **floor** afterwards. Where the rows of a table are divided among lanes, each lane
+//! has its own frontier over all rows; when they are divided anew, a new lane inherits what the old
+//! ones had sent ([`Frontier::inherit`]).
+//!
 //! Everything is in the [`Frontier`], and the frontier is its printed form ([`Checkpoint`]): a
 //! reader that dies at any step goes on as if it had just read that.
 
+mod adoption;
+mod inheritance;
 mod plan;
+mod reach;
 mod snapshot;
 mod step;
 #[cfg(test)]
@@ -39,7 +48,10 @@ mod token;
 
 use crate::Checkpoint;
 
+pub use inheritance::BadInheritance;
 pub use plan::{LateRows, NewRows, Plan};
+pub use reach::CatchUp;
+use reach::Reach;
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use step::{Misread, Row, Step};
 pub use token::BadCheckpoint;
@@ -47,28 +59,11 @@ pub use token::BadCheckpoint;
 /// How far a reader has come. See the [module](self) for the invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontier {
-    through: u64,
-    seen: Snapshot,
-    catching_up: Option<CatchUp>,
-}
-
-/// Late rows that a limit has cut: how far they have been read, and against which snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CatchUp {
-    through: u64,
-    snapshot: Snapshot,
-}
-
-impl CatchUp {
-    /// The last late row that was read; those above it are still to come.
-    pub const fn through(&self) -> u64 {
-        self.through
-    }
-
-    /// What decides which late rows belong to this catching up.
-    pub const fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
+    reach: Reach,
+    /// The floor of an adoption that is not finished; above that of the reach, not below the rest.
+    adopting: Option<u64>,
+    /// What the lanes before this one had sent, by their number; empty once that is covered.
+    inherited: Vec<Reach>,
 }
 
 impl Frontier {
@@ -79,47 +74,53 @@ impl Frontier {
 
     /// The frontier of a database with one writer, where everything up to `through` is sent.
     pub const fn one_writer(through: u64) -> Self {
-        Self { through, seen: Snapshot::BEGINNING, catching_up: None }
+        let seen = Snapshot::BEGINNING;
+        let reach = Reach { floor: 0, through, seen, catching_up: None };
+        Self { reach, adopting: None, inherited: Vec::new() }
     }
 
     /// F: the highest number that was read.
     pub const fn through(&self) -> u64 {
-        self.through
+        self.reach.through
     }
 
-    /// P: of the rows up to [`Frontier::through`], those that this sees are sent.
+    /// P: of the rows above [`Frontier::floor`] and up to [`Frontier::through`], those that this
+    /// sees are sent.
     pub const fn seen(&self) -> &Snapshot {
-        &self.seen
+        &self.reach.seen
     }
 
     /// What is left of the late rows of an earlier reading.
     pub const fn catching_up(&self) -> Option<&CatchUp> {
-        self.catching_up.as_ref()
+        self.reach.catching_up.as_ref()
     }
 
-    /// Whether a row was sent according to this frontier. It says nothing of rows that were never
-    /// committed.
-    pub fn has_sent(&self, seq: u64, xid: u64) -> bool {
-        let caught_up =
-            |late: &CatchUp| seq <= late.through && late.snapshot.sees(xid) && seq <= self.through;
-        (seq <= self.through && self.seen.sees(xid))
-            || self.catching_up.as_ref().is_some_and(caught_up)
+    /// Whether a row was sent according to this frontier, if it is one of the reader's lane. It
+    /// says nothing of rows that were never committed.
+    pub fn has_sent(&self, seq: u64, xid: u64, hash: u64) -> bool {
+        self.reach.has_sent(seq, xid) || self.inherited(seq, xid, hash)
     }
 
     /// What the next statement has to ask for.
     pub fn plan(&self) -> Plan<'_> {
-        let after = self.catching_up.as_ref().map_or(0, CatchUp::through);
-        let late = (after < self.through).then_some(LateRows {
+        let Reach { floor, through, ref seen, ref catching_up } = self.reach;
+        // While adopting, what was caught up with before is asked for again and left out: it is
+        // little, and the floor then says how far the late rows are read.
+        let cut = catching_up.as_ref().filter(|_| self.adopting.is_none());
+        let after = cut.map_or(floor, CatchUp::through);
+        let late = (after < through).then_some(LateRows {
             after,
-            through: self.through,
-            unseen_by: &self.seen,
-            seen_by: self.catching_up.as_ref().map(CatchUp::snapshot),
+            through,
+            unseen_by: seen,
+            seen_by: cut.map(CatchUp::snapshot),
         });
-        let new = self.catching_up.is_none().then_some(NewRows { after: self.through });
+        let wanted = cut.is_none() && self.adopting.is_none_or(|floor| through < floor);
+        let new = wanted.then_some(NewRows { after: through, through: self.adopting });
         Plan { late, new }
     }
 
-    /// The printed form, of bounded length: at most two snapshots.
+    /// The printed form, of bounded length: at most two snapshots, and two for every lane from
+    /// which it inherits.
     pub fn checkpoint(&self) -> Checkpoint {
         token::print(self)
     }

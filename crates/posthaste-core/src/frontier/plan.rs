@@ -2,19 +2,21 @@
 
 use super::Snapshot;
 
-/// What to read next: late rows first, then new ones, in one statement under one limit, each list
+/// What to read next, whatever lane the rows belong to: late rows first, then new ones, in one statement under one limit, each list
 /// in the order of its numbers. Late rows have lower numbers than new ones, so this is
 /// `where … late … or … new … order by seq limit n`. At least one of the two is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan<'a> {
     /// Rows that became visible after the reader had passed their numbers.
     pub late: Option<LateRows<'a>>,
-    /// Rows that the reader has not come to; none while late rows are being caught up with.
+    /// Rows that the reader has not come to; none while late rows are being caught up with, or if
+    /// an adoption has only late rows.
     pub new: Option<NewRows>,
 }
 
 /// Rows with `after < seq <= through` that `unseen_by` does not see. In SQL, with p for that
-/// snapshot: `xid = any(p.in_progress) or xid >= p.xmax`.
+/// snapshot: `xid = any(p.in_progress) or xid >= p.xmax`. `after` is never below the floor of an
+/// adoption, so that ids of another cluster are compared with snapshots of that cluster only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LateRows<'a> {
     /// Only above this number.
@@ -33,6 +35,9 @@ pub struct LateRows<'a> {
 pub struct NewRows {
     /// Only above this number.
     pub after: u64,
+    /// Only up to this number, while an adoption is not finished; the statement must leave out the
+    /// others itself, before its limit is applied.
+    pub through: Option<u64>,
 }
 
 impl LateRows<'_> {
@@ -47,8 +52,8 @@ impl LateRows<'_> {
 
 impl NewRows {
     /// Whether a row is among them.
-    pub const fn wants(&self, seq: u64) -> bool {
-        seq > self.after
+    pub fn wants(&self, seq: u64) -> bool {
+        seq > self.after && self.through.is_none_or(|through| seq <= through)
     }
 }
 

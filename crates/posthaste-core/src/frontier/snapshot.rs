@@ -60,6 +60,28 @@ impl Snapshot {
         xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())
     }
 
+    /// Sees what both of them see. If they have more ids in progress than a snapshot may have, it
+    /// sees somewhat less.
+    pub(super) fn meet(&self, other: &Self) -> Self {
+        let mut xmax = self.xmax.min(other.xmax);
+        let mut in_progress: Vec<u64> = self.in_progress.clone();
+        in_progress.extend(&other.in_progress);
+        in_progress.sort_unstable();
+        in_progress.dedup();
+        in_progress.truncate(in_progress.partition_point(|id| *id < xmax));
+        if let Some(id) = in_progress.get(Self::MAX_IN_PROGRESS) {
+            xmax = *id;
+            in_progress.truncate(Self::MAX_IN_PROGRESS);
+        }
+        Self { xmin: self.xmin.min(other.xmin), xmax, in_progress }
+    }
+
+    /// Whether this sees whatever `other` sees. It may say no of two that differ in words only:
+    /// where `other` lists every id from here to its end.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.xmax >= other.xmax && !self.in_progress.iter().any(|id| other.sees(*id))
+    }
+
     /// Every transaction below it had ended.
     pub const fn xmin(&self) -> u64 {
         self.xmin

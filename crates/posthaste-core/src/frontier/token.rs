@@ -5,13 +5,23 @@
 //! * `v1;F`: a database with one writer,
 //! * `v1;F;P`: at rest between two readings,
 //! * `v1;F;P;L;S`: late rows up to L are read, the rest is finished against S.
+//!
+//! Behind these may stand, in this order:
+//! * `floor=N`: everything up to N is sent, and ids of transactions count above it only,
+//! * `adopting=N`: the rows up to N are being read without regard to ids,
+//! * `inherits=A|B|…`: what the lanes before this one had sent, from lane 0 on, each with the parts
+//!   above, separated by `/`.
 
 use std::str::FromStr;
 
-use super::{BadSnapshot, CatchUp, Frontier, Snapshot};
+use super::inheritance::MAX_LANES;
+use super::{BadSnapshot, CatchUp, Frontier, Reach, Snapshot};
 use crate::Checkpoint;
 
 const VERSION: &str = "v1";
+const FLOOR: &str = "floor=";
+const ADOPTING: &str = "adopting=";
+const INHERITS: &str = "inherits=";
 
 /// A stored checkpoint that this rule cannot go on from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,14 +50,34 @@ pub enum BadCheckpoint {
 }
 
 pub(super) fn print(frontier: &Frontier) -> Checkpoint {
-    let Frontier { through, seen, catching_up } = frontier;
-    let token = match catching_up {
-        Some(late) => format!("{VERSION};{through};{seen};{};{}", late.through, late.snapshot),
-        None if *seen != Snapshot::BEGINNING => format!("{VERSION};{through};{seen}"),
-        None if *through > 0 => format!("{VERSION};{through}"),
-        None => return Checkpoint::start(),
-    };
+    let Frontier { reach, adopting, inherited } = frontier;
+    if *frontier == Frontier::start() {
+        return Checkpoint::start();
+    }
+    let mut token = format!("{VERSION};{}", print_reach(reach, ";"));
+    if let Some(floor) = adopting {
+        token.push_str(&format!(";{ADOPTING}{floor}"));
+    }
+    if !inherited.is_empty() {
+        let lanes: Vec<String> = inherited.iter().map(|reach| print_reach(reach, "/")).collect();
+        token.push_str(&format!(";{INHERITS}{}", lanes.join("|")));
+    }
     Checkpoint::new(token)
+}
+
+fn print_reach(reach: &Reach, separator: &str) -> String {
+    let Reach { floor, through, seen, catching_up } = reach;
+    let mut parts = vec![through.to_string()];
+    if *seen != Snapshot::BEGINNING || catching_up.is_some() {
+        parts.push(seen.to_string());
+    }
+    if let Some(late) = catching_up {
+        parts.extend([late.through.to_string(), late.snapshot.to_string()]);
+    }
+    if *floor > 0 {
+        parts.push(format!("{FLOOR}{floor}"));
+    }
+    parts.join(separator)
 }
 
 pub(super) fn parse(checkpoint: &Checkpoint) -> Result<Frontier, BadCheckpoint> {
@@ -55,35 +85,73 @@ pub(super) fn parse(checkpoint: &Checkpoint) -> Result<Frontier, BadCheckpoint> 
     if checkpoint.is_start() {
         return Ok(Frontier::start());
     }
-    let parts: Vec<&str> = text.splitn(6, ';').collect();
-    let bad = |reason| damaged(text, reason);
-    let number = |part: &str| exact(part).ok_or_else(|| bad("expected a whole number"));
-    let snapshot = |part: &str| {
-        Snapshot::from_str(part).map_err(|BadSnapshot { reason, .. }| damaged(text, reason))
-    };
-    if parts[0] != VERSION {
-        return Err(match parts[0].strip_prefix('v').and_then(exact) {
+    let (version, rest) = text.split_once(';').unwrap_or((text, ""));
+    if version != VERSION {
+        return Err(match version.strip_prefix('v').and_then(exact) {
             Some(found) if found > 1 => BadCheckpoint::Newer { found },
-            _ => bad("expected a version and a number as v1;42"),
+            _ => damaged(text, "expected a version and a number as v1;42"),
         });
     }
-    let frontier = match parts[1..] {
-        [through] => Frontier::one_writer(number(through)?),
-        [through, seen] => {
-            Frontier { through: number(through)?, seen: snapshot(seen)?, catching_up: None }
-        }
+    parse_parts(rest).map_err(|reason| damaged(text, reason))
+}
+
+fn parse_parts(text: &str) -> Result<Frontier, &'static str> {
+    let mut parts: Vec<&str> = text.split(';').collect();
+    let inherited = match pop(&mut parts, INHERITS) {
+        Some(lanes) => parse_lanes(lanes)?,
+        None => Vec::new(),
+    };
+    let adopting = pop(&mut parts, ADOPTING).map(number).transpose()?;
+    let reach = parse_reach(parts)?;
+    if adopting.is_some_and(|floor| floor <= reach.floor || floor < reach.through) {
+        return Err("an adoption ends above its floor and not below the frontier");
+    }
+    Ok(Frontier { reach, adopting, inherited })
+}
+
+fn parse_lanes(text: &str) -> Result<Vec<Reach>, &'static str> {
+    // One more than there may be, so that a long text is refused before it is read.
+    let lanes: Vec<&str> = text.split('|').take(MAX_LANES + 1).collect();
+    if lanes.len() > MAX_LANES {
+        return Err("it inherits from more lanes than there can be");
+    }
+    lanes.into_iter().map(|lane| parse_reach(lane.split('/').collect())).collect()
+}
+
+fn parse_reach(mut parts: Vec<&str>) -> Result<Reach, &'static str> {
+    let floor = pop(&mut parts, FLOOR).map(number).transpose()?;
+    let (through, seen, catching_up) = match parts[..] {
+        [through] => (number(through)?, Snapshot::BEGINNING, None),
+        [through, seen] => (number(through)?, snapshot(seen)?, None),
         [through, seen, late, against] => {
             let late = CatchUp { through: number(late)?, snapshot: snapshot(against)? };
-            Frontier { through: number(through)?, seen: snapshot(seen)?, catching_up: Some(late) }
+            (number(through)?, snapshot(seen)?, Some(late))
         }
-        _ => return Err(bad("expected one, two or four parts behind the version")),
+        _ => return Err("expected one, two or four parts before those with a name"),
     };
-    match &frontier.catching_up {
-        Some(late) if late.through == 0 || late.through >= frontier.through => {
-            Err(bad("late rows are above 0 and below the frontier"))
-        }
-        _ => Ok(frontier),
+    if floor.is_some_and(|floor| floor == 0 || floor > through) {
+        return Err("a floor is above 0 and not above the frontier");
     }
+    let floor = floor.unwrap_or(0);
+    if catching_up.as_ref().is_some_and(|late| late.through <= floor || late.through >= through) {
+        return Err("late rows are above the floor and below the frontier");
+    }
+    Ok(Reach { floor, through, seen, catching_up })
+}
+
+/// Takes the last part away if it has this name.
+fn pop<'a>(parts: &mut Vec<&'a str>, name: &str) -> Option<&'a str> {
+    let value = parts.last()?.strip_prefix(name)?;
+    parts.pop();
+    Some(value)
+}
+
+fn number(part: &str) -> Result<u64, &'static str> {
+    exact(part).ok_or("expected a whole number")
+}
+
+fn snapshot(part: &str) -> Result<Snapshot, &'static str> {
+    Snapshot::from_str(part).map_err(|BadSnapshot { reason, .. }| reason)
 }
 
 /// A number as this program prints it: no sign, no leading zero.

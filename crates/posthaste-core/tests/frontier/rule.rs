@@ -50,7 +50,7 @@ pub(crate) trait Rule {
 /// Rows of different sizes, so that now and then the bytes cut a reading and not the count.
 fn size(row: &Stored) -> Row<()> {
     let bytes = usize::try_from(row.seq % 4).expect("a small number");
-    Row { seq: row.seq, xid: row.xid, bytes, body: () }
+    Row { seq: row.seq, xid: row.xid, hash: 0, bytes, body: () }
 }
 
 /// The rule of the core.
@@ -92,7 +92,7 @@ impl Rule for Exact {
     }
 
     fn has_sent(state: &Frontier, seq: u64, xid: u64) -> Option<bool> {
-        Some(state.has_sent(seq, xid))
+        Some(state.has_sent(seq, xid, 0))
     }
 
     fn token(state: &Frontier) -> (usize, bool) {
