@@ -1,1 +1,37 @@
-//! Real servers as private child processes, and a TCP fault proxy.
+//! Real servers as private child processes, and a TCP fault proxy, for tests.
+//!
+//! Every server listens on loopback only, on a free port below the kernel's ephemeral range, keeps
+//! all its files in one private directory and ends, with its directory, when the test process does,
+//! however that ends: a [guardian](guardian) sees to it.
+//!
+//! This is a crate for tests: what goes wrong while a server starts or is used is a panic that
+//! shows the server's log, every wait has a deadline, and nothing is left to be cleaned up.
+//! Nothing here is bound to the tokio runtime of one test, so that a server can be shared by all
+//! tests of a process.
+
+mod account;
+mod command;
+mod family;
+mod guardian;
+mod http;
+mod log;
+mod port;
+mod postgres;
+mod process;
+mod rabbitmq;
+
+mod skip;
+
+pub use port::free_port;
+pub use postgres::{Postgres, PostgresOptions, TestDatabase};
+
+pub use rabbitmq::{RabbitMq, RabbitMqOptions, TestVhost};
+pub use skip::{postgres_or_skip, rabbitmq_or_skip, skip};
+
+/// Runs what blocks beside the runtime, to its end even if the caller is dropped.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,76 @@
+//! The laws of a PostgreSQL server for tests.
+
+use super::*;
+use crate::{postgres_or_skip, skip};
+
+macro_rules! postgres {
+    ($options:expr) => {
+        match Postgres::missing() {
+            None => Postgres::start($options).await,
+            Some(reason) => return skip(&reason),
+        }
+    };
+}
+
+#[tokio::test]
+async fn databases_are_apart() {
+    let Some(postgres) = postgres_or_skip().await else { return };
+    let (one, two) = (postgres.database().await, postgres.database().await);
+    one.psql("create table a (b text); insert into a values ('x'), ('y');").await.expect("made");
+    assert_eq!(one.psql("select b, 1 from a order by b").await.as_deref(), Ok("x|1\ny|1"));
+    assert!(two.psql("select b from a").await.is_err_and(|reason| reason.contains("a")));
+    assert!(one.url().ends_with(&one.name) && one.admin_url().ends_with("/postgres"));
+}
+
+#[tokio::test]
+async fn what_was_committed_survives_a_kill_and_what_was_prepared_does() {
+    let postgres = postgres!(PostgresOptions::new());
+    let settings = "show fsync; show wal_level; show max_prepared_transactions";
+    assert_eq!(postgres.psql("postgres", settings).await.as_deref(), Ok("on\nlogical\n16"));
+    let made = "create table a (b int); insert into a values (1);
+        begin; insert into a values (2); prepare transaction 'late';";
+    postgres.psql("postgres", made).await.expect("made");
+    let port = postgres.port();
+    postgres.kill().await;
+    assert!(postgres.psql("postgres", "select 1").await.is_err());
+    postgres.restart().await;
+    assert_eq!(postgres.port(), port);
+    let found = postgres.psql("postgres", "commit prepared 'late'; select sum(b) from a").await;
+    assert_eq!(found.as_deref(), Ok("3"));
+    assert!(postgres.log().contains("redo"), "it recovered from a crash: {}", postgres.log());
+}
+
+#[tokio::test]
+async fn a_stop_is_clean() {
+    let postgres = postgres!(PostgresOptions::new().set("work_mem", "5MB"));
+    postgres.stop().await;
+    assert!(postgres.log().contains("database system is shut down"), "{}", postgres.log());
+    postgres.restart().await;
+    assert!(!postgres.log().contains("redo"), "{}", postgres.log());
+    assert_eq!(postgres.psql("postgres", "show work_mem").await.as_deref(), Ok("5MB"));
+}
+
+#[tokio::test]
+async fn a_paused_server_is_silent_until_it_goes_on() {
+    let postgres = postgres!(PostgresOptions::new());
+    let asking = tokio::spawn({
+        let postgres = postgres.clone();
+        async move { postgres.psql("postgres", "select pg_sleep(0.3), 7").await }
+    });
+    let busy = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    while postgres.psql("postgres", busy).await.as_deref() != Ok("1") {}
+    postgres.pause().await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(!asking.is_finished(), "the server goes on although it is paused");
+    postgres.resume().await;
+    assert_eq!(asking.await.expect("it was asked").as_deref(), Ok("|7"));
+}
+
+#[tokio::test]
+async fn the_end_of_a_server_leaves_nothing() {
+    let postgres = postgres!(PostgresOptions::new());
+    let directory = postgres.socket_directory().to_owned();
+    assert!(directory.join("data").is_dir());
+    drop(postgres);
+    assert!(!directory.exists());
+}

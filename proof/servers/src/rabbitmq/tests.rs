@@ -1,0 +1,107 @@
+//! The laws of a RabbitMQ server for tests.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::*;
+use crate::{rabbitmq_or_skip, skip};
+
+macro_rules! rabbitmq {
+    () => {
+        match RabbitMq::missing() {
+            None => RabbitMq::start(RabbitMqOptions::new()).await,
+            Some(reason) => return skip(&reason),
+        }
+    };
+}
+
+/// Publishes to a queue through the management interface; whether it was routed.
+async fn publish(vhost: &TestVhost, exchange: &str, key: &str) -> bool {
+    let body = json!({ "properties": { "delivery_mode": 2 }, "routing_key": key,
+        "payload": "x", "payload_encoding": "string" });
+    let path = format!("/api/exchanges/{}/{exchange}/publish", vhost.name);
+    let (status, answer) = vhost.server().api("POST", &path, &body.to_string()).await;
+    assert_eq!(status, 200, "{answer}");
+    answer.contains("true")
+}
+
+#[tokio::test]
+async fn vhosts_are_apart_and_their_things_can_be_taken_away() {
+    let Some(rabbitmq) = rabbitmq_or_skip().await else { return };
+    let (one, two) = (rabbitmq.vhost().await, rabbitmq.vhost().await);
+    one.declare_exchange("orders", "topic").await;
+    one.declare_queue("orders.a b", &json!({ "x-queue-type": "quorum" })).await;
+    assert!(!publish(&one, "orders", "paid").await);
+    one.bind("orders", "orders.a b", "#").await;
+    assert!(publish(&one, "orders", "paid").await);
+    let queue = one.describe("queues", "orders.a b").await.expect("it is there");
+    assert_eq!(queue["type"], "quorum");
+    assert!(two.describe("queues", "orders.a b").await.is_none());
+    one.unbind("orders", "orders.a b", "#").await;
+    assert!(!publish(&one, "orders", "paid").await);
+    one.delete_queue("orders.a b").await;
+    one.delete_exchange("orders").await;
+    assert!(one.describe("queues", "orders.a b").await.is_none());
+    assert!(one.describe("exchanges", "orders").await.is_none());
+}
+
+#[tokio::test]
+async fn a_user_may_what_it_was_permitted() {
+    let Some(rabbitmq) = rabbitmq_or_skip().await else { return };
+    let vhost = rabbitmq.vhost().await;
+    let name = format!("{}-writer", vhost.name);
+    vhost.user(&name, "secret/word", "", "^orders$", "").await;
+    let path = format!("/api/permissions/{}/{name}", vhost.name);
+    let (status, answer) = rabbitmq.api("GET", &path, "").await;
+    assert!(status == 200 && answer.contains("^orders$"), "{status} {answer}");
+    assert!(vhost.url_as(&name, "secret/word").contains(":secret%2Fword@"));
+}
+
+#[tokio::test]
+async fn the_memory_alarm_is_raised_and_ended() {
+    let rabbitmq = rabbitmq!();
+    let path = "/api/health/checks/local-alarms";
+    assert_eq!(rabbitmq.api("GET", path, "").await.0, 200);
+    rabbitmq.set_memory_alarm(true).await;
+    assert_eq!(rabbitmq.api("GET", path, "").await.0, 503);
+    rabbitmq.set_memory_alarm(false).await;
+    assert_eq!(rabbitmq.api("GET", path, "").await.0, 200);
+    assert!(rabbitmq.evaluate("no_module:at_all().").await.is_err());
+}
+
+#[tokio::test]
+async fn what_was_kept_survives_a_kill_and_a_stop() {
+    let rabbitmq = rabbitmq!();
+    let vhost = rabbitmq.vhost().await;
+    vhost.declare_queue("a", &json!({ "x-queue-type": "quorum" })).await;
+    let port = rabbitmq.port();
+    rabbitmq.kill().await;
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    rabbitmq.restart().await;
+    assert_eq!(rabbitmq.port(), port);
+    assert!(vhost.describe("queues", "a").await.is_some());
+    rabbitmq.stop().await;
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    rabbitmq.restart().await;
+    assert!(vhost.describe("queues", "a").await.is_some());
+}
+
+#[tokio::test]
+async fn a_paused_server_is_silent_until_it_goes_on() {
+    let rabbitmq = rabbitmq!();
+    rabbitmq.pause().await;
+    let mut client = TcpStream::connect(("127.0.0.1", rabbitmq.port())).expect("it listens");
+    client.write_all(b"AMQP\0\0\x09\x01").expect("it is connected");
+    client.set_read_timeout(Some(Duration::from_millis(700))).expect("a timeout can be set");
+    let mut answer = [0; 7];
+    assert!(client.read_exact(&mut answer).is_err(), "it speaks although it is paused");
+    let resumed = Instant::now();
+    rabbitmq.resume().await;
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
+    client.read_exact(&mut answer).unwrap_or_else(|error| {
+        panic!("silent {:?} after it was resumed: {error}", resumed.elapsed())
+    });
+}
