@@ -101,7 +101,9 @@ pub fn judge(
         Outcome::Refused(refusal) => retry(&refusal.detail),
         Outcome::Unroutable { detail } => match policy.unroutable {
             OnUnroutable::Hold => {
-                let (probe_in, detail) = (policy.probe_every, detail.clone());
+                // An empty detail would say that it was not tried.
+                let said = if detail.is_empty() { "nobody is bound to it" } else { detail };
+                let (probe_in, detail) = (policy.probe_every, said.to_owned());
                 Judgement::Settle(Verdict::Unroutable { probe_in, detail })
             }
             OnUnroutable::Accept => Judgement::Settle(Verdict::Sent),

@@ -26,7 +26,9 @@ pub struct Entry {
     /// Whether entries of its key wait in the side table, so that it has to wait behind them.
     pub blocked: bool,
     /// Whether others of its topic and kind are set aside because nobody is bound to them, so that
-    /// it joins them. Never set for an entry that is tried on their behalf.
+    /// it joins them: read past the checkpoint, if any are and their route is closed, or if one of
+    /// its own key is; from the side table, if it failed before or was not due, and one with a
+    /// lower position is. Never set for the first of those that are set aside.
     pub unroutable: bool,
 }
 
@@ -115,9 +117,11 @@ pub struct Settlement {
 /// 5. [`OutboxReader::ready`] never returns an entry before its time or ahead of an earlier entry
 ///    of its key that is not ready.
 /// 6. An entry that waits behind its key is ready once those before it are gone.
-/// 7. Of the entries of a topic and kind that are set aside as unroutable, the first is ready when
-///    its time has come, and the others once that one has any other verdict: in order, and in
-///    portions, so that no settlement touches more than some thousand of them.
+/// 7. Of the entries of a topic and kind (a route) that are set aside as unroutable, only the one
+///    with the lowest position is ever ready, when its time has come. If it was sent or given up,
+///    the route is open: the settlement lets a portion of the others go, lowest first, and the
+///    lowest of the rest is ready at once; so no settlement touches more than some thousand. A
+///    verdict of unroutable with a time to probe closes the route again.
 #[async_trait]
 pub trait OutboxReader: Send + Sync {
     /// The stored checkpoint of a lane; [`Checkpoint::start`] if it has none.

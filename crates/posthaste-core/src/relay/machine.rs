@@ -272,7 +272,6 @@ impl Relay {
             let look_at = match &settled.verdict {
                 Verdict::Sent if settled.feed == Feed::New => continue,
                 Verdict::Retry { delay, .. } => now.plus(*delay),
-                Verdict::Unroutable { probe_in, .. } if probe_in.is_zero() => continue,
                 Verdict::Unroutable { probe_in, .. } => now.plus(*probe_in),
                 Verdict::Sent | Verdict::Due | Verdict::Behind | Verdict::Dead { .. } => now,
             };

@@ -1,37 +1,64 @@
-//! Routes that are closed: topics and kinds of which a message in the window was unroutable.
+//! Routes that are closed: topics and kinds of which a message in the window is set aside.
 //!
-//! From the moment one message is set aside until all of its topic and kind in memory are settled,
-//! only the relay knows that later ones have to be set aside too; after that the database does.
+//! From the moment one message is set aside until its verdict is settled, only the relay knows
+//! that later ones of its topic and kind would overtake it. From then on the database says so of
+//! what is read; what was read before is still for the relay to hold back. Those with a lower
+//! position may pass: one that is tried on behalf of its route, and those that are let go after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Message;
+use super::window::Ticket;
+use crate::{Message, Position};
 
 /// See the module. Nearly always empty, and then it costs nothing.
 #[derive(Debug, Default)]
-pub(super) struct ClosedRoutes(BTreeSet<(String, String)>);
+pub(super) struct ClosedRoutes(BTreeMap<(String, String), Closed>);
+
+#[derive(Debug, Default)]
+struct Closed {
+    /// Set aside and not settled yet.
+    aside: BTreeSet<Position>,
+    /// The lowest that was settled, and the first ticket that was given out after the last of them
+    /// was: what has a lower ticket was read when the database did not know of all.
+    settled: Option<(Position, Ticket)>,
+}
 
 impl ClosedRoutes {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether messages of this one's topic and kind are to be set aside.
-    pub(super) fn holds(&self, message: &Message) -> bool {
-        !self.0.is_empty() && self.0.contains(&route(message))
+    /// Whether this message has to be set aside because of its topic and kind.
+    pub(super) fn holds(&self, ticket: Ticket, position: &Position, message: &Message) -> bool {
+        !self.0.is_empty()
+            && self.0.get(&route(message)).is_some_and(|closed| {
+                let settled = closed.settled.as_ref();
+                closed.aside.first().is_some_and(|first| first < position)
+                    || settled.is_some_and(|(first, until)| first < position && ticket < *until)
+            })
     }
 
-    pub(super) fn close(&mut self, message: &Message) {
-        self.0.insert(route(message));
+    /// A message is set aside.
+    pub(super) fn close(&mut self, position: &Position, message: &Message) {
+        self.0.entry(route(message)).or_default().aside.insert(position.clone());
     }
 
-    /// Forgets the routes of which none of these messages is.
-    pub(super) fn keep<'a>(&mut self, messages: impl Iterator<Item = &'a Message>) {
-        if self.0.is_empty() {
-            return;
+    /// A message that was set aside is settled; `next` is the next ticket.
+    pub(super) fn settled(&mut self, position: &Position, message: &Message, next: Ticket) {
+        if let Some(closed) = self.0.get_mut(&route(message)) {
+            closed.aside.remove(position);
+            let before = closed.settled.take().map(|(first, _)| first);
+            let first = before.map_or(position.clone(), |first| first.min(position.clone()));
+            closed.settled = Some((first, next));
         }
-        let present: BTreeSet<_> = messages.map(route).collect();
-        self.0.retain(|route| present.contains(route));
+    }
+
+    /// Forgets what concerns no ticket from `first` on.
+    pub(super) fn forget(&mut self, first: Option<Ticket>) {
+        self.0.retain(|_, closed| {
+            let until = closed.settled.as_ref().map(|(_, until)| *until);
+            !closed.aside.is_empty() || first.is_some_and(|first| Some(first) < until)
+        });
     }
 }
 

@@ -129,10 +129,9 @@ impl Window {
         if verdict.is_none() && due_in.is_some_and(|wait| wait > Duration::ZERO) {
             verdict = Some(Verdict::Due);
         }
-        // The one that is tried on behalf of its route comes from the side table, and may pass.
         let aside = message
             .as_ref()
-            .is_some_and(|message| unroutable || (feed == Feed::New && self.routes.holds(message)));
+            .is_some_and(|it| unroutable || self.routes.holds(ticket, &position, it));
         let address = message
             .as_ref()
             .and_then(|message| Some(Address::new((message.topic.clone(), message.key.clone()?))));
@@ -159,6 +158,9 @@ impl Window {
                     line.waiting.push_back(ticket);
                 }
             }
+        }
+        if let (Some(Verdict::Unroutable { .. }), Some(message)) = (&verdict, &message) {
+            self.routes.close(&position, message);
         }
         let open = verdict.is_none();
         let slot = Slot {
@@ -235,10 +237,16 @@ impl Window {
         let mut size = size;
         for index in 0..chosen.len() {
             let Some(address) = self.address(chosen[index]) else { continue };
-            let Some(line) = self.lines.get_mut(&address) else { continue };
             while chosen.len() < most && size < bytes {
+                let Some(line) = self.lines.get_mut(&address) else { break };
                 let Some(follower) = line.waiting.pop_front() else { break };
-                line.ahead += 1;
+                if self.is_closed(follower) {
+                    self.give(follower, set_aside());
+                    continue;
+                }
+                if let Some(line) = self.lines.get_mut(&address) {
+                    line.ahead += 1;
+                }
                 size += self.slots.get(&follower).map_or(0, Slot::size);
                 chosen.push(follower);
             }
@@ -296,9 +304,6 @@ impl Window {
             if let Some(address) = address.filter(|_| blocks_its_key(&verdict)) {
                 failed.insert(address);
             }
-            if matches!(verdict, Verdict::Unroutable { .. }) {
-                self.routes.close(message);
-            }
             self.leave(ticket, verdict);
         }
         for ticket in &again {
@@ -347,8 +352,10 @@ impl Window {
     }
 
     fn is_closed(&self, ticket: Ticket) -> bool {
-        let slot = self.slots.get(&ticket).filter(|slot| slot.feed == Feed::New);
-        slot.and_then(|slot| slot.message.as_ref()).is_some_and(|it| self.routes.holds(it))
+        self.slots.get(&ticket).is_some_and(|slot| {
+            let message = slot.message.as_ref();
+            message.is_some_and(|message| self.routes.holds(ticket, &slot.position, message))
+        })
     }
 
     /// Lets entries fly again that already are ahead in their lines: the first of each key, and
@@ -376,6 +383,9 @@ impl Window {
         let Some(slot) = self.slots.get_mut(&ticket) else { return };
         if slot.is_suspect() {
             self.suspects = self.suspects.saturating_sub(1);
+        }
+        if let (Verdict::Unroutable { .. }, Some(message)) = (&verdict, &slot.message) {
+            self.routes.close(&slot.position, message);
         }
         slot.verdict = Some(verdict);
         self.sendable.remove(&ticket);
@@ -444,6 +454,11 @@ impl Window {
             for ticket in taken.tickets {
                 let Some(slot) = self.slots.remove(&ticket) else { continue };
                 self.bytes = self.bytes.saturating_sub(slot.size());
+                if let (Some(Verdict::Unroutable { .. }), Some(message)) =
+                    (&slot.verdict, &slot.message)
+                {
+                    self.routes.settled(&slot.position, message, Ticket(self.next));
+                }
                 let Some(address) = slot.address else { continue };
                 if let Some(line) = self.lines.get_mut(&address) {
                     line.members -= 1;
@@ -454,8 +469,7 @@ impl Window {
             }
         }
         self.settling = 0;
-        let left = self.slots.values().filter_map(|slot| slot.message.as_ref());
-        self.routes.keep(left);
+        self.routes.forget(self.slots.keys().next().copied());
     }
 }
 

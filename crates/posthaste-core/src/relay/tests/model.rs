@@ -15,6 +15,9 @@ pub(super) const KINDS: [&str; 3] = ["a", "b", "c"];
 /// Entries of a route that are let go at once.
 const PORTION: usize = 2;
 
+/// When the first of a route is ready that was found open and is worked off.
+const OPEN: Moment = Moment::START;
+
 /// A row of the side table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
@@ -127,6 +130,15 @@ impl World {
         self.held.iter().filter(aside).map(|(seq, _)| *seq).collect()
     }
 
+    /// Whether a new message joins those of its route that are set aside: all do while it is
+    /// closed; while it is worked off, those whose key is among them.
+    fn is_aside(&self, seq: u64) -> bool {
+        let aside = self.route(&self.row(seq).kind);
+        let closed = |seq: &u64| self.held[seq].ready_at.is_some_and(|at| at > OPEN);
+        let same_key = |other: &u64| self.key(seq).is_some() && self.key(*other) == self.key(seq);
+        aside.iter().any(closed) || aside.iter().any(same_key)
+    }
+
     fn is_ready(&self, held: &Held) -> bool {
         held.ready_at.is_some_and(|at| at <= self.now)
     }
@@ -152,9 +164,7 @@ impl World {
         let blocked = |seq| self.key(seq).is_some_and(|key| !self.line(key).is_empty());
         Batch {
             entries: (from + 1..=last)
-                .map(|seq| {
-                    self.entry(seq, blocked(seq), !self.route(&self.row(seq).kind).is_empty())
-                })
+                .map(|seq| self.entry(seq, blocked(seq), self.is_aside(seq)))
                 .collect(),
             checkpoint: Checkpoint::new(last.to_string()),
             more: last < end,
@@ -200,7 +210,7 @@ impl World {
         }
         self.recorded = settlement.number;
         let mut touched = BTreeSet::new();
-        let mut routes: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
+        let mut routes: BTreeMap<String, (bool, Duration)> = BTreeMap::new();
         for settled in &settlement.verdicts {
             let seq: u64 = settled.position.as_str().parse().unwrap_or(0);
             let attempts = self.held.get(&seq).map_or(0, |held| held.attempts);
@@ -208,10 +218,12 @@ impl World {
             let route = (probed || matches!(settled.verdict, Verdict::Unroutable { .. }))
                 .then(|| self.row(seq).kind.clone());
             if let Some(kind) = route {
-                let (release, probe) = routes.entry(kind).or_default();
+                let (open, probe) = routes.entry(kind).or_default();
                 match settled.verdict {
                     Verdict::Unroutable { probe_in, .. } => *probe = probe_in.max(*probe),
-                    _ => *release = PORTION,
+                    // Tried and taken, or given up by policy: the others need not wait.
+                    Verdict::Sent | Verdict::Dead { .. } => *open = true,
+                    _ => {}
                 }
             }
             let mut file = |state, ready_at, attempts| {
@@ -249,8 +261,8 @@ impl World {
             }
             touched.extend(self.key(seq).map(str::to_owned));
         }
-        for (kind, (release, probe)) in routes {
-            touched.extend(self.normalise_route(&kind, release, probe));
+        for (kind, (open, probe)) in routes {
+            touched.extend(self.normalise_route(&kind, open, probe));
         }
         for key in touched {
             self.promote(&key);
@@ -261,23 +273,31 @@ impl World {
         Ok(())
     }
 
-    /// Lets the first of a route go if it was found open, and has the first of the rest probed.
-    /// Returns the keys of those that were let go.
-    fn normalise_route(&mut self, kind: &str, release: usize, probe: Duration) -> Vec<String> {
+    /// Has the first of a route probed. If the route was found open and nothing of it came back,
+    /// those at its front are let go, and the first of the rest is tried at once. Returns the keys
+    /// of those that were let go.
+    fn normalise_route(&mut self, kind: &str, open: bool, probe: Duration) -> Vec<String> {
         let now = self.now;
-        let mut aside = self.route(kind).into_iter();
+        let returned = probe > Duration::ZERO;
         let mut keys = Vec::new();
-        for seq in aside.by_ref().take(release) {
-            let attempts = self.held[&seq].attempts;
-            self.held.insert(seq, Held { state: "retry", ready_at: Some(now), attempts });
-            keys.extend(self.key(seq).map(str::to_owned));
+        if open && !returned {
+            for seq in self.route(kind).into_iter().take(PORTION) {
+                let attempts = self.held[&seq].attempts;
+                self.held.insert(seq, Held { state: "retry", ready_at: Some(now), attempts });
+                keys.extend(self.key(seq).map(str::to_owned));
+            }
         }
-        let rest: Vec<u64> = aside.collect();
-        let probed = rest.iter().any(|seq| self.held[seq].ready_at.is_some());
-        if let Some(first) = rest.first().filter(|_| !probed || release > 0) {
-            let at = if release > 0 { now } else { now.plus(probe) };
-            if let Some(held) = self.held.get_mut(first) {
-                held.ready_at = Some(at);
+        let rest = self.route(kind);
+        let before = rest.iter().filter_map(|seq| self.held[seq].ready_at).min();
+        let at = match before {
+            _ if returned => now.plus(probe),
+            _ if open => OPEN,
+            Some(at) => at,
+            None => now,
+        };
+        for (place, seq) in rest.iter().enumerate() {
+            if let Some(held) = self.held.get_mut(seq) {
+                held.ready_at = (place == 0).then_some(at);
             }
         }
         keys
