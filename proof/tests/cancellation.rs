@@ -12,7 +12,7 @@ use posthaste::core::lease::{Claim, Lease, Leases};
 use posthaste::core::outbox::{OutboxReader, ReadLimit, Settlement, Signal};
 use posthaste::core::transaction::Transactional;
 use posthaste::core::verdict::DeadReason;
-use posthaste::core::{Broker, Checkpoint};
+use posthaste::core::{Broker, Checkpoint, Lane};
 use posthaste::{Draft, Subscription};
 use posthaste_proof::chance::Chance;
 use posthaste_proof::node::{Consuming, Relaying, consume};
@@ -209,14 +209,15 @@ async fn relaying_calls(world: &World) -> Result<(), Failure> {
         return Err("the lease is held by somebody else".into());
     };
     at_every_poll(world, "renew", || database.renew(&lease, ttl)).await;
-    at_every_poll(world, "checkpoint", || database.checkpoint("default")).await;
+    let lane = Lane::whole("default");
+    at_every_poll(world, "checkpoint", || database.checkpoint(&lane)).await;
     let limit = ReadLimit { messages: 9, bytes: 1 << 20 };
     let start = Checkpoint::start();
-    at_every_poll(world, "read", || database.read("default", &start, limit)).await;
-    at_every_poll(world, "ready", || database.ready("default", limit)).await;
-    let checkpoint = database.read("default", &start, limit).await?.checkpoint;
+    at_every_poll(world, "read", || database.read(&lane, &start, limit)).await;
+    at_every_poll(world, "ready", || database.ready(&lane, limit)).await;
+    let checkpoint = database.read(&lane, &start, limit).await?.checkpoint;
     let settlement = Settlement {
-        destination: "default".to_owned(),
+        lane: lane.clone(),
         number: 1,
         checkpoint: Some(checkpoint),
         verdicts: Vec::new(),

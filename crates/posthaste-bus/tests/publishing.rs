@@ -52,6 +52,7 @@ fn a_refused_message_fails_its_followers_and_nobody_else() {
                 Outcome::Accepted(_) => "accepted",
                 Outcome::Refused(refusal) if refusal.permanent => "for good",
                 Outcome::Refused(_) => "for now",
+                Outcome::Unroutable { .. } => "unroutable",
                 Outcome::Unknown { .. } => "unknown",
             })
             .collect();

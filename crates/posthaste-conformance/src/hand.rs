@@ -5,7 +5,7 @@ use std::time::Duration;
 use posthaste_core::lease::{Claim, Lease};
 use posthaste_core::outbox::{Entry, Feed, ReadLimit, Ready, Settled, Settlement};
 use posthaste_core::verdict::{DeadReason, Verdict};
-use posthaste_core::{Checkpoint, Message, MessageId, StoreError};
+use posthaste_core::{Checkpoint, Lane, Message, MessageId, StoreError};
 
 use crate::case::Store;
 use crate::timing::eventually;
@@ -21,7 +21,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(600);
 pub(crate) struct HandRelay<'a, D> {
     pub(crate) database: &'a D,
     pub(crate) lease: Lease,
-    destination: String,
+    lane: Lane,
     number: u64,
 }
 
@@ -33,22 +33,26 @@ impl<'a, D: Store> HandRelay<'a, D> {
 
     /// The same for another destination.
     pub(crate) async fn to(database: &'a D, destination: &str) -> Self {
-        let name = format!("relay/{destination}/0");
-        let lease = claim(database, &name, "by-hand", LONG).await;
-        Self { database, lease, destination: destination.to_owned(), number: 0 }
+        Self::of(database, Lane::whole(destination)).await
+    }
+
+    /// The same for one lane of a destination.
+    pub(crate) async fn of(database: &'a D, lane: Lane) -> Self {
+        let lease = claim(database, &lane.lease_name(), "by-hand", LONG).await;
+        Self { database, lease, lane, number: 0 }
     }
 
     /// All new entries past the stored checkpoint, and the checkpoint after them.
     pub(crate) async fn new_entries(&self) -> (Vec<Entry>, Checkpoint) {
-        let from = self.database.checkpoint(&self.destination).await.expect("checkpoint");
-        let batch = self.database.read(&self.destination, &from, ALL).await.expect("read");
+        let from = self.database.checkpoint(&self.lane).await.expect("checkpoint");
+        let batch = self.database.read(&self.lane, &from, ALL).await.expect("read");
         assert!(!batch.more, "nothing cut this batch short");
         (batch.entries, batch.checkpoint)
     }
 
     /// What the side table gives now.
     pub(crate) async fn ready(&self) -> Ready {
-        self.database.ready(&self.destination, ALL).await.expect("ready")
+        self.database.ready(&self.lane, ALL).await.expect("ready")
     }
 
     /// Ids of what the side table gives now.
@@ -72,8 +76,7 @@ impl<'a, D: Store> HandRelay<'a, D> {
         verdicts: Vec<Settled>,
     ) -> Settlement {
         self.number += 1;
-        let destination = self.destination.clone();
-        Settlement { destination, number: self.number, checkpoint, verdicts }
+        Settlement { lane: self.lane.clone(), number: self.number, checkpoint, verdicts }
     }
 
     /// Settles all new entries, each with the verdict that `verdict` gives for its place.
@@ -96,6 +99,11 @@ impl<'a, D: Store> HandRelay<'a, D> {
     pub(crate) async fn settle(&self, settlement: &Settlement) -> Result<(), StoreError> {
         self.database.settle(&self.lease, settlement).await
     }
+}
+
+/// The only lane of the default destination.
+pub(crate) fn lane() -> Lane {
+    Lane::whole(DESTINATION)
 }
 
 /// Claims a lease that must be free.

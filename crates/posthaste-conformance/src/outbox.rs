@@ -10,7 +10,7 @@ use posthaste_core::retry::Jitter;
 use posthaste_core::{Checkpoint, Message, MessageId};
 
 use crate::case::{DatabaseCase, Store};
-use crate::hand::{ALL, DESTINATION, body, ids, ids_of, state};
+use crate::hand::{ALL, body, ids, ids_of, lane, state};
 use crate::sample::{keyed, message, now};
 use crate::timing::WATCH;
 
@@ -52,7 +52,7 @@ async fn follow<D: Store>(
 ) -> (Vec<Entry>, Checkpoint) {
     let (mut entries, mut checkpoint) = (Vec::new(), from);
     loop {
-        let batch = database.read(DESTINATION, &checkpoint, limit).await.expect("read");
+        let batch = database.read(&lane(), &checkpoint, limit).await.expect("read");
         let nothing = batch.entries.is_empty();
         assert!(batch.entries.len() <= limit.messages, "a batch keeps its limit");
         entries.extend(batch.entries);
@@ -66,7 +66,7 @@ async fn follow<D: Store>(
 
 /// Nothing there is no error, and the checkpoint it gives can be read from.
 pub async fn an_empty_outbox_gives_an_empty_batch<D: Store>(case: DatabaseCase<D>) {
-    let start = case.database.checkpoint(DESTINATION).await.expect("checkpoint");
+    let start = case.database.checkpoint(&lane()).await.expect("checkpoint");
     assert!(start.is_start(), "a destination that nothing was settled for is at the start");
     let (none, checkpoint) = follow(&case.database, start, ALL).await;
     assert_eq!(ids(&none), vec![]);
@@ -101,9 +101,9 @@ pub async fn following_the_checkpoints_reads_every_entry_exactly_once<D: Store>(
 pub async fn a_batch_says_whether_there_is_more<D: Store>(case: DatabaseCase<D>) {
     state(&case.database, &[message("orders"), message("orders"), message("orders")]).await;
     let cut = ReadLimit { messages: 2, bytes: ALL.bytes };
-    let batch = case.database.read(DESTINATION, &Checkpoint::start(), cut).await.expect("read");
+    let batch = case.database.read(&lane(), &Checkpoint::start(), cut).await.expect("read");
     assert!(batch.more && batch.entries.len() == 2, "two of three were read");
-    let rest = case.database.read(DESTINATION, &batch.checkpoint, cut).await.expect("read");
+    let rest = case.database.read(&lane(), &batch.checkpoint, cut).await.expect("read");
     assert!(!rest.more && rest.entries.len() == 1, "the third was read");
 }
 
@@ -112,7 +112,7 @@ pub async fn the_byte_limit_cuts_a_batch_but_never_to_nothing<D: Store>(case: Da
     let stated: Vec<Message> = (0..6).map(|_| keyed("orders", "k", &"x".repeat(100_000))).collect();
     state(&case.database, &stated).await;
     let limit = ReadLimit { messages: 100, bytes: 250_000 };
-    let batch = case.database.read(DESTINATION, &Checkpoint::start(), limit).await.expect("read");
+    let batch = case.database.read(&lane(), &Checkpoint::start(), limit).await.expect("read");
     let count = batch.entries.len();
     assert!((2..=4).contains(&count) && batch.more, "{count} entries for 250 kB of 600 kB");
     let tiny = ReadLimit { messages: 100, bytes: 1 };

@@ -7,7 +7,7 @@ use posthaste_core::outbox::ReadLimit;
 use posthaste_core::{Checkpoint, Timestamp};
 
 use crate::case::{DatabaseCase, Store};
-use crate::hand::{DESTINATION, HandRelay, ids, ids_of, state};
+use crate::hand::{DESTINATION, HandRelay, ids, ids_of, lane, state};
 use crate::sample::message;
 
 /// Makes a test of every law of the schema; `$make` gives a database before its first migration.
@@ -40,9 +40,9 @@ pub async fn nothing_but_a_migration_creates_the_schema<D: Store>(case: Database
     let database = &case.database;
     let limit = ReadLimit { messages: 1, bytes: 1 };
     let errors = [
-        database.checkpoint(DESTINATION).await.err(),
-        database.read(DESTINATION, &Checkpoint::start(), limit).await.err(),
-        database.ready(DESTINATION, limit).await.err(),
+        database.checkpoint(&lane()).await.err(),
+        database.read(&lane(), &Checkpoint::start(), limit).await.err(),
+        database.ready(&lane(), limit).await.err(),
         database.acquire("relay/default/0", "one", crate::hand::LONG).await.err(),
         database.status(DESTINATION).await.err(),
         database.enqueue_alone(&[message("orders")]).await.err(),

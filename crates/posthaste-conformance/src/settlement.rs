@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use posthaste_core::lease::Claim;
 use posthaste_core::outbox::{Feed, ReadLimit};
-use posthaste_core::{Checkpoint, StoreError, Verdict};
+use posthaste_core::{Checkpoint, Lane, StoreError, Verdict};
 use tokio::time::Instant;
 
 use crate::case::{DatabaseCase, Store};
 use crate::hand::{
-    ALL, DESTINATION, HandRelay, LONG, body, claim, dead, ids, ids_of, retry, settled, state,
+    ALL, DESTINATION, HandRelay, LONG, body, claim, dead, ids, ids_of, lane, retry, settled, state,
 };
 use crate::sample::{assert_same, edges, keyed, message, now};
 use crate::timing::eventually;
@@ -223,7 +223,7 @@ pub async fn attempts_persist_and_are_told_with_the_entry<D: Store>(case: Databa
         let verdict = Verdict::Retry { attempts: attempts + 1, delay, detail };
         relay.settle_ready(&entries[0], verdict).await;
     }
-    let seen = case.second.ready(DESTINATION, ALL).await.expect("ready");
+    let seen = case.second.ready(&lane(), ALL).await.expect("ready");
     assert_eq!(seen.entries[0].attempts, 4, "through another handle too");
 }
 
@@ -431,7 +431,7 @@ pub async fn ready_keeps_its_limits_and_says_when_there_is_more<D: Store>(case: 
         .await;
     let ready = async |messages, bytes| {
         let limit = ReadLimit { messages, bytes };
-        case.database.ready(DESTINATION, limit).await.expect("ready")
+        case.database.ready(&lane(), limit).await.expect("ready")
     };
     let cut = ready(4, ALL.bytes).await;
     assert_eq!((ids(&cut.entries), cut.more), (ids_of(&stated[..4]), true));
@@ -467,6 +467,6 @@ pub async fn destinations_have_side_tables_of_their_own<D: Store>(case: Database
     state(&case.database, &[keyed("orders", "a", "2")]).await;
     assert!(one.new_entries().await.0[0].blocked && !two.new_entries().await.0[0].blocked);
     let start = Checkpoint::start();
-    assert_ne!(case.second.checkpoint("one").await.expect("checkpoint"), start);
-    assert_eq!(case.second.checkpoint("three").await.expect("checkpoint"), start);
+    assert_ne!(case.second.checkpoint(&Lane::whole("one")).await.expect("checkpoint"), start);
+    assert_eq!(case.second.checkpoint(&Lane::whole("three")).await.expect("checkpoint"), start);
 }

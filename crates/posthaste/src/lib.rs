@@ -26,4 +26,4 @@ pub use outbox::Outbox;
 pub use posthaste_core as core;
 pub use posthaste_core::{Headers, Message, MessageId, Payload, RetryPolicy, Subscription};
 pub use progress::Progress;
-pub use relay::{OnDead, Relay, RelayOptions, TopicPolicy};
+pub use relay::{OnDead, OnUnroutable, Relay, RelayOptions, TopicPolicy};

@@ -10,16 +10,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste_core::outbox::Settlement;
+use posthaste_core::outbox::{Pace, Settlement};
 use posthaste_core::relay::{self, Effect, Facts, Failure, FlightId, Input, Settings};
-use posthaste_core::{Broker, Database, Moment, Outcome, Publisher, StoreError, Verdict};
+use posthaste_core::{Broker, Database, Lane, Moment, Outcome, Publisher, StoreError, Verdict};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::progress::Progress;
 
-pub use posthaste_core::judge::OnDead;
-pub use posthaste_core::relay::TopicPolicy;
+pub use posthaste_core::judge::{OnDead, OnUnroutable, TopicPolicy};
 
 /// Most entries that one round of pruning removes.
 const PRUNE_LIMIT: usize = 1000;
@@ -41,8 +40,9 @@ pub struct RelayOptions {
     pub topics: BTreeMap<String, TopicPolicy>,
     /// How long the lease runs without renewal: how long a standby waits for a dead leader.
     pub lease_ttl: Duration,
-    /// Longest time between two looks at the outbox when nothing signals a change.
-    pub poll: Duration,
+    /// Longest time between two looks at the outbox when nothing signals a change; `None` for what
+    /// the database recommends.
+    pub poll: Option<Duration>,
     /// How long a stop may take to bring home what is in flight.
     pub grace: Duration,
     /// How long sent entries stay in the outbox, for people to look at.
@@ -53,14 +53,14 @@ impl Default for RelayOptions {
     fn default() -> Self {
         let settings = Settings::default();
         Self {
-            destination: settings.destination,
+            destination: settings.lane.destination,
             owner: format!("pid {}", std::process::id()),
             window_messages: settings.window_messages,
             window_bytes: settings.window_bytes,
             policy: settings.policy,
             topics: settings.topics,
             lease_ttl: settings.lease_ttl,
-            poll: settings.poll,
+            poll: None,
             grace: settings.grace,
             keep_sent: Duration::from_hours(7 * 24),
         }
@@ -68,19 +68,25 @@ impl Default for RelayOptions {
 }
 
 impl RelayOptions {
-    fn settings(&self) -> Settings {
+    fn settings(&self, pace: Pace) -> Settings {
         Settings {
-            destination: self.destination.clone(),
+            lane: Lane::whole(self.destination.as_str()),
             window_messages: self.window_messages.max(1),
             window_bytes: self.window_bytes.max(1),
             policy: self.policy,
             topics: self.topics.clone(),
             // Zero would mean to do nothing but look, or to never hold a lease.
             lease_ttl: self.lease_ttl.max(Duration::from_millis(100)),
-            poll: self.poll.max(Duration::from_millis(10)),
+            pace: self.pace(pace),
             grace: self.grace,
             ..Settings::default()
         }
+    }
+
+    /// The database's pace within the longest time that was asked for.
+    fn pace(&self, pace: Pace) -> Pace {
+        let longest = self.poll.map_or(pace.longest, |poll| poll.max(Duration::from_millis(10)));
+        Pace { shortest: pace.shortest.min(longest), longest }
     }
 }
 
@@ -121,12 +127,12 @@ impl Relay {
         let seed = getrandom::u64().expect("the operating system gives random bytes");
         let owner = format!("{} #{:08x}", self.options.owner, seed >> 32);
         let facts = Facts::from(self.broker.promises());
-        let machine = relay::Relay::new(self.options.settings(), facts, seed);
+        let machine = relay::Relay::new(self.options.settings(self.database.pace()), facts, seed);
         let mut shell = Shell {
             hands: Hands {
                 publisher: self.broker.publisher(),
                 database: self.database,
-                destination: Arc::from(self.options.destination.as_str()),
+                lane: Lane::whole(self.options.destination.as_str()),
                 owner: Arc::from(owner),
                 keep_sent: self.options.keep_sent,
                 progress: self.progress,
@@ -191,7 +197,7 @@ impl Shell {
         progress.set_window(self.machine.window());
         if progress.set_leading(self.machine.is_leading()) {
             let leading = self.machine.is_leading();
-            let destination = &*self.hands.destination;
+            let destination = &*self.hands.lane.destination;
             tracing::info!(destination, leading, "the relay {}", role(leading));
         }
         for effect in effects {
@@ -220,7 +226,7 @@ async fn sleep_until(at: Option<Instant>) {
 struct Hands {
     database: Arc<dyn Database>,
     publisher: Arc<dyn Publisher>,
-    destination: Arc<str>,
+    lane: Lane,
     owner: Arc<str>,
     keep_sent: Duration,
     progress: Arc<Progress>,
@@ -229,7 +235,6 @@ struct Hands {
 impl Hands {
     async fn carry_out(self, effect: Effect) -> Input {
         let database = &self.database;
-        let destination = &*self.destination;
         match effect {
             Effect::Acquire { name, ttl } => {
                 let claim = database.acquire(&name, &self.owner, ttl).await;
@@ -245,15 +250,15 @@ impl Hands {
                 Input::Released
             }
             Effect::Load => {
-                let checkpoint = database.checkpoint(destination).await;
+                let checkpoint = database.checkpoint(&self.lane).await;
                 Input::Loaded(self.heard("load the checkpoint", checkpoint))
             }
             Effect::Read { from, limit } => {
-                let batch = database.read(destination, &from, limit).await;
+                let batch = database.read(&self.lane, &from, limit).await;
                 Input::Read(self.heard("read the outbox", batch))
             }
             Effect::Ready { limit } => {
-                let ready = database.ready(destination, limit).await;
+                let ready = database.ready(&self.lane, limit).await;
                 Input::Ready(self.heard("read what waits", ready))
             }
             Effect::Settle { lease, settlement } => {
@@ -329,7 +334,7 @@ impl Hands {
                     let (position, reason) = (settled.position.as_str(), reason.code());
                     tracing::error!(position, reason, detail, "a message became a dead letter");
                 }
-                Verdict::Due | Verdict::Behind => {}
+                Verdict::Due | Verdict::Behind | Verdict::Unroutable { .. } => {}
             }
         }
         self.progress.add(sent, failed, dead);

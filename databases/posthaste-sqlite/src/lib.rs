@@ -40,6 +40,7 @@ mod dead_letters;
 mod doctor;
 mod error;
 mod inbox;
+mod lanes;
 mod leases;
 mod monitor;
 mod number;

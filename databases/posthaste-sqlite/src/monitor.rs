@@ -171,11 +171,14 @@ async fn status(
             due: number::count(due),
             retry: number::count(retry),
             behind: number::count(behind),
+            unroutable: 0,
         },
         dead_letters: number::count(dead_letters),
         leases: leases(&mut *connection).await?,
         rates: rates(connection, destination).await?,
         checkpoint: checkpoint.unwrap_or(0).to_string(),
+        unroutable: Vec::new(),
+        lanes: 1,
     })
 }
 

@@ -8,13 +8,13 @@
 use async_trait::async_trait;
 use posthaste_core::lease::Lease;
 use posthaste_core::outbox::{Batch, Entry, Malformed, OutboxReader, ReadLimit, Ready, Settlement};
-use posthaste_core::{Checkpoint, StoreError};
+use posthaste_core::{Checkpoint, Lane, StoreError};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::row::{Written, message_columns};
 use crate::store::Store;
-use crate::{Sqlite, number, settle};
+use crate::{Sqlite, lanes, number, settle};
 
 /// Parameters: destination, position, most rows, most bytes.
 const READ: &str = concat!(
@@ -105,6 +105,7 @@ fn entry(row: &SqliteRow, gone: bool) -> Result<Entry, sqlx::Error> {
         position: number::position(row.try_get("seq")?),
         due_in: due_in.filter(|_| body.is_ok()).map(number::duration),
         blocked: body.is_ok() && row.try_get("blocked")?,
+        unroutable: false,
         body,
         attempts: number::attempts(row.try_get("attempts")?),
     })
@@ -182,12 +183,13 @@ type ReadResult<T> = Result<T, sqlx::Error>;
 
 #[async_trait]
 impl OutboxReader for Sqlite {
-    async fn checkpoint(&self, destination: &str) -> Result<Checkpoint, StoreError> {
+    async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
         let store = &self.store;
+        lanes::refuse_other(lane)?;
         store.check().await?;
         let position: Option<i64> =
             sqlx::query_scalar("select position from posthaste_checkpoint where destination = ?")
-                .bind(destination)
+                .bind(&lane.destination)
                 .fetch_optional(&store.pool)
                 .await
                 .map_err(store.failed("reading a checkpoint"))?;
@@ -199,23 +201,26 @@ impl OutboxReader for Sqlite {
 
     async fn read(
         &self,
-        destination: &str,
+        lane: &Lane,
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
+        lanes::refuse_other(lane)?;
         let from = number::reached(from)?;
         self.store.check().await?;
-        let batch = self.store.read(destination, from, limit).await;
+        let batch = self.store.read(&lane.destination, from, limit).await;
         batch.map_err(self.store.failed("reading the outbox"))
     }
 
-    async fn ready(&self, destination: &str, limit: ReadLimit) -> Result<Ready, StoreError> {
+    async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
+        lanes::refuse_other(lane)?;
         self.store.check().await?;
-        let ready = self.store.ready(destination, limit).await;
+        let ready = self.store.ready(&lane.destination, limit).await;
         ready.map_err(self.store.failed("reading the side table of the outbox"))
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {
+        lanes::refuse_other(&settlement.lane)?;
         settle::settle(&self.store, lease, settlement).await
     }
 }

@@ -191,6 +191,9 @@ impl Plan {
             }
             Verdict::Due => self.due.push(line),
             Verdict::Behind => self.behind.push(line),
+            Verdict::Unroutable { probe_in, .. } => {
+                self.retry.push(Line { delay: number::millis(*probe_in), ..line });
+            }
             Verdict::Retry { attempts, delay, detail } => {
                 self.failed += i64::from(!detail.is_empty());
                 let (delay, detail) = (number::millis(*delay), kept(detail));
@@ -293,7 +296,7 @@ async fn carry_out(
     settlement: &Settlement,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    let to = settlement.destination.as_str();
+    let to = settlement.lane.destination.as_str();
     for seq in &plan.nameless {
         let line: Option<(String, String)> = sqlx::query_as(
             "select topic, key from posthaste_held \
@@ -368,7 +371,7 @@ async fn log_batch(
         "insert into posthaste_batch (destination, token, settlement, at, sent, failed, dead, \
            first_position, last_position) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
-    .bind(&settlement.destination)
+    .bind(&settlement.lane.destination)
     .bind(i64::try_from(lease.token).unwrap_or(i64::MAX))
     .bind(i64::try_from(settlement.number).unwrap_or(i64::MAX))
     .bind(now)

@@ -131,6 +131,8 @@ impl Store {
 }
 
 impl OutboxWriter for Sqlite {
+    const UNIQUE_IDS: bool = true;
+
     async fn enqueue(
         &self,
         connection: &mut SqliteConnection,

@@ -14,7 +14,7 @@ use posthaste_core::outbox::{Feed, OutboxReader};
 use posthaste_core::transaction::{OutboxWriter, Transactional};
 use posthaste_sqlite::Options;
 
-use crate::fixture::{ALL, Fixture, TO, dead, id, message, retry, verdict};
+use crate::fixture::{ALL, Fixture, TO, dead, id, lane, message, retry, verdict};
 
 /// Polls `future` up to `polls` times and then drops it; `None` if it was not done by then.
 async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
@@ -75,9 +75,9 @@ async fn begin_and_every_call_with_a_transaction_of_its_own() {
     let lease = fixture.lease().await;
     let database = &fixture.database;
     at_every_poll!(fixture, async { database.begin().await.map(drop) });
-    at_every_poll!(fixture, database.checkpoint(TO));
-    at_every_poll!(fixture, database.read(TO, &Checkpoint::start(), ALL));
-    at_every_poll!(fixture, database.ready(TO, ALL));
+    at_every_poll!(fixture, database.checkpoint(&lane()));
+    at_every_poll!(fixture, database.read(&lane(), &Checkpoint::start(), ALL));
+    at_every_poll!(fixture, database.ready(&lane(), ALL));
     at_every_poll!(fixture, database.status(TO));
     at_every_poll!(fixture, database.renew(&lease, std::time::Duration::from_secs(60)));
     at_every_poll!(fixture, database.begin_attempt("shipping", id(1)));

@@ -6,12 +6,17 @@ use posthaste_core::database::Schema;
 use posthaste_core::lease::{Claim, Lease, Leases};
 use posthaste_core::outbox::{Batch, Feed, OutboxReader, ReadLimit, Ready, Settled, Settlement};
 use posthaste_core::verdict::DeadReason;
-use posthaste_core::{Checkpoint, Message, MessageId, StoreError, Timestamp, Verdict};
+use posthaste_core::{Checkpoint, Lane, Message, MessageId, StoreError, Timestamp, Verdict};
 use posthaste_sqlite::{Options, Sqlite};
 use tempfile::TempDir;
 
 /// The one destination of these tests.
 pub(crate) const TO: &str = "default";
+
+/// The lane of these tests.
+pub(crate) fn lane() -> Lane {
+    Lane::whole(TO)
+}
 
 /// Room for everything.
 pub(crate) const ALL: ReadLimit = ReadLimit { messages: 10_000, bytes: 1 << 30 };
@@ -92,12 +97,12 @@ impl Fixture {
     }
 
     pub(crate) async fn read(&self) -> Batch {
-        let from = self.database.checkpoint(TO).await.expect("a checkpoint");
-        self.database.read(TO, &from, ALL).await.expect("a batch")
+        let from = self.database.checkpoint(&lane()).await.expect("a checkpoint");
+        self.database.read(&lane(), &from, ALL).await.expect("a batch")
     }
 
     pub(crate) async fn ready(&self) -> Ready {
-        self.database.ready(TO, ALL).await.expect("what is ready")
+        self.database.ready(&lane(), ALL).await.expect("what is ready")
     }
 
     /// The positions that are ready.
@@ -115,8 +120,7 @@ impl Fixture {
         verdicts: Vec<Settled>,
     ) -> Result<(), StoreError> {
         let checkpoint = reached.map(|seq| Checkpoint::new(seq.to_string()));
-        let destination = TO.to_owned();
-        let settlement = Settlement { destination, number, checkpoint, verdicts };
+        let settlement = Settlement { lane: lane(), number, checkpoint, verdicts };
         self.database.settle(lease, &settlement).await
     }
 

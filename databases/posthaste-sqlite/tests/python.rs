@@ -4,7 +4,7 @@ use std::process::Command;
 
 use posthaste_core::outbox::OutboxReader;
 
-use crate::fixture::{ALL, Fixture, TO};
+use crate::fixture::{ALL, Fixture, lane};
 
 /// Whether there is an interpreter; says so where there is none.
 pub(crate) fn python_is_there() -> bool {
@@ -62,7 +62,7 @@ async fn a_script_writes_state_and_messages_in_one_transaction() {
     assert!(said.contains("posthaste: key must be text of 1 to 512 bytes"), "{said}");
     assert!(said.trim_end().ends_with('3'), "the refused transaction left nothing: {said}");
     let start = posthaste_core::Checkpoint::start();
-    let batch = fixture.database.read(TO, &start, ALL).await.expect("a batch");
+    let batch = fixture.database.read(&lane(), &start, ALL).await.expect("a batch");
     let messages: Vec<_> = batch.entries.into_iter().map(|e| e.body.expect("a message")).collect();
     assert_eq!(messages.len(), 4);
     assert_eq!(messages[2].key.as_deref(), Some("3"));

@@ -8,7 +8,7 @@ use posthaste_core::finding::{Finding, Severity};
 use posthaste_core::outbox::{Entry, Feed, OutboxReader, ReadLimit, Settled};
 use posthaste_core::{Checkpoint, Verdict};
 
-use crate::fixture::{Fixture, TO, dead, retry, verdict};
+use crate::fixture::{Fixture, TO, dead, lane, retry, verdict};
 
 #[tokio::test]
 async fn limits_cut_a_batch_and_say_so() {
@@ -16,7 +16,7 @@ async fn limits_cut_a_batch_and_say_so() {
     fixture.state(&[None; 5]).await;
     let read = async |from: &Checkpoint, messages, bytes| {
         let limit = ReadLimit { messages, bytes };
-        fixture.database.read(TO, from, limit).await.expect("a batch")
+        fixture.database.read(&lane(), from, limit).await.expect("a batch")
     };
     let start = Checkpoint::start();
     let two = read(&start, 2, 1 << 20).await;
@@ -224,7 +224,7 @@ async fn the_first_of_a_line_is_found_also_if_it_is_ready_since_later() {
     let later = "update posthaste_held set ready_at = ready_at - (seq = 2)";
     fixture.execute(later).await.expect("by hand");
     let limit = ReadLimit { messages: 1, bytes: 1 << 20 };
-    let one = fixture.database.ready(TO, limit).await.expect("what is ready");
+    let one = fixture.database.ready(&lane(), limit).await.expect("what is ready");
     assert_eq!((one.entries[0].position.as_str(), one.more), ("1", true));
 }
 
@@ -238,7 +238,7 @@ async fn of_many_that_are_ready_those_that_wait_longest_are_looked_at_first() {
     let reversed = "update posthaste_held set ready_at = ready_at - seq";
     fixture.execute(reversed).await.expect("by hand");
     let limit = ReadLimit { messages: 10, bytes: 1 << 20 };
-    let ten = fixture.database.ready(TO, limit).await.expect("what is ready");
+    let ten = fixture.database.ready(&lane(), limit).await.expect("what is ready");
     let seqs: Vec<i64> =
         ten.entries.iter().map(|entry| entry.position.as_str().parse().expect("seq")).collect();
     assert_eq!((seqs.len(), ten.more), (10, true));

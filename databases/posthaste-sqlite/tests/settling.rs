@@ -6,7 +6,7 @@ use posthaste_core::lease::{Claim, Leases};
 use posthaste_core::outbox::{Feed, OutboxReader, Settled, Settlement};
 use posthaste_core::{Position, StoreError, Verdict};
 
-use crate::fixture::{Fixture, TO, dead, retry, until, verdict};
+use crate::fixture::{Fixture, dead, lane, retry, until, verdict};
 
 fn new(seq: i64, key: &str, what: Verdict) -> Settled {
     verdict(seq, Feed::New, Some(key), what)
@@ -24,7 +24,7 @@ async fn what_is_sent_leaves_only_a_checkpoint_and_a_line_in_the_log() {
     let sent = vec![new(1, "a", Verdict::Sent), verdict(2, Feed::New, None, Verdict::Sent)];
     fixture.settle(&lease, 1, Some(2), sent).await.expect("settle");
     assert_eq!(fixture.held().await, "");
-    assert_eq!(fixture.database.checkpoint(TO).await.expect("checkpoint").as_str(), "2");
+    assert_eq!(fixture.database.checkpoint(&lane()).await.expect("checkpoint").as_str(), "2");
     let logged = "select sent || ' ' || failed || ' ' || dead || ' ' || first_position || ' ' || \
          last_position || ' ' || settlement from posthaste_batch";
     assert_eq!(fixture.text(logged).await, "2 0 0 1 2 1");
@@ -163,7 +163,7 @@ async fn an_old_token_settles_nothing() {
     let error = fixture.settle(&old, 9, Some(1), failed.clone()).await.expect_err("fenced");
     assert!(matches!(error, StoreError::Fenced), "{error:?}");
     assert_eq!(fixture.held().await, "");
-    assert!(fixture.database.checkpoint(TO).await.expect("checkpoint").is_start());
+    assert!(fixture.database.checkpoint(&lane()).await.expect("checkpoint").is_start());
     fixture.settle(&new_lease, 1, Some(1), failed).await.expect("numbers begin anew");
     assert_eq!(fixture.held().await, "1:retry");
 }
@@ -229,8 +229,7 @@ async fn positions_that_are_none_are_refused() {
     let error = fixture.settle(&lease, 1, None, vec![wrong]).await.expect_err("no position");
     assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
     let checkpoint = Some(posthaste_core::Checkpoint::new("x"));
-    let settlement =
-        Settlement { destination: TO.to_owned(), number: 1, checkpoint, verdicts: Vec::new() };
+    let settlement = Settlement { lane: lane(), number: 1, checkpoint, verdicts: Vec::new() };
     let error = fixture.database.settle(&lease, &settlement).await.expect_err("no checkpoint");
     assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use posthaste_core::Verdict;
 use posthaste_core::database::Upkeep;
 use posthaste_core::lease::Leases;
 use posthaste_core::outbox::{Feed, OutboxReader};
+use posthaste_core::{Lane, Verdict};
 
 use crate::fixture::{ALL, Fixture, TO, retry, verdict};
 
@@ -34,9 +34,12 @@ async fn a_destination_whose_broker_was_never_there_keeps_its_messages() {
     fixture.settle(&lease, 1, Some(2), sent).await.expect("settle");
     age(&fixture).await;
     assert_eq!(database.prune_sent(&lease, TTL, 10).await.expect("prune"), 0);
-    let from = database.checkpoint("other/side").await.expect("a checkpoint");
+    let from = database.checkpoint(&Lane::whole("other/side")).await.expect("a checkpoint");
     assert!(from.is_start());
-    assert_eq!(database.read("other/side", &from, ALL).await.expect("read").entries.len(), 2);
+    assert_eq!(
+        database.read(&Lane::whole("other/side"), &from, ALL).await.expect("read").entries.len(),
+        2
+    );
     let known = "select group_concat(destination) from posthaste_checkpoint";
     assert_eq!(fixture.text(known).await, format!("{TO},other/side"));
     let forget = "delete from posthaste_checkpoint where destination = 'other/side'";

@@ -5,7 +5,7 @@ use posthaste_core::transaction::{OutboxWriter, Transactional};
 use posthaste_core::{Checkpoint, Headers, Message, Payload, StoreError, Timestamp};
 use posthaste_sqlite::Sqlite;
 
-use crate::fixture::{ALL, Fixture, TO, message};
+use crate::fixture::{ALL, Fixture, lane, message};
 
 fn full(n: u8) -> Message {
     let mut message = message(n);
@@ -17,7 +17,7 @@ fn full(n: u8) -> Message {
 }
 
 async fn all(database: &Sqlite) -> Vec<Message> {
-    let batch = database.read(TO, &Checkpoint::start(), ALL).await.expect("a batch");
+    let batch = database.read(&lane(), &Checkpoint::start(), ALL).await.expect("a batch");
     batch.entries.into_iter().map(|entry| entry.body.expect("a message")).collect()
 }
 

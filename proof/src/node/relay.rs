@@ -35,7 +35,7 @@ pub fn options(owner: &str, relaying: &Relaying) -> RelayOptions {
         owner: owner.to_owned(),
         window_messages: relaying.window,
         lease_ttl: Duration::from_millis(relaying.lease_ms),
-        poll: Duration::from_millis(250),
+        poll: Some(Duration::from_millis(250)),
         policy: TopicPolicy { retry, ..TopicPolicy::default() },
         ..RelayOptions::default()
     }

@@ -88,6 +88,8 @@ pub(crate) struct RelaySettings {
     pub(crate) keep_sent: Option<Period>,
     /// What happens to a key when one of its messages becomes a dead letter.
     pub(crate) on_dead: Option<OnDeadSetting>,
+    /// What happens to messages of a topic and kind that nobody is bound to.
+    pub(crate) unroutable: Option<UnroutableSetting>,
     /// How often and how long apart a refused message is tried again.
     #[serde(default)]
     pub(crate) retry: RetrySettings,
@@ -111,6 +113,8 @@ pub(crate) struct RetrySettings {
 pub(crate) struct TopicSettings {
     /// What happens to a key when one of its messages becomes a dead letter.
     pub(crate) on_dead: Option<OnDeadSetting>,
+    /// What happens to messages of a topic and kind that nobody is bound to.
+    pub(crate) unroutable: Option<UnroutableSetting>,
     /// Its own retries.
     #[serde(default)]
     pub(crate) retry: RetrySettings,
@@ -124,6 +128,18 @@ pub(crate) enum OnDeadSetting {
     Park,
     /// Later messages of the key go on without it.
     Skip,
+}
+
+/// What happens to messages of a topic and kind that nobody is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnroutableSetting {
+    /// They are set aside in order and sent once somebody is bound.
+    Hold,
+    /// They count as sent.
+    Accept,
+    /// They become dead letters.
+    Dead,
 }
 
 /// Health and metrics.

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use posthaste::{OnDead, RelayOptions, TopicPolicy};
+use posthaste::{OnDead, OnUnroutable, RelayOptions, TopicPolicy};
 use posthaste_core::RetryPolicy;
 use posthaste_core::finding::{Finding, Severity};
 use posthaste_core::limits::{self, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MOST};
@@ -19,7 +19,7 @@ use super::nearest::nearest;
 use super::period::Period;
 use super::reading::located;
 use super::size::Size;
-use super::{OnDeadSetting, RetrySettings, Settings};
+use super::{OnDeadSetting, RetrySettings, Settings, UnroutableSetting};
 
 /// The name of the broker that `[broker]` configures.
 pub(crate) const DEFAULT_BROKER: &str = "default";
@@ -201,18 +201,32 @@ impl Check {
         let relay = &settings.relay;
         let default = RelayOptions::default();
         let retry = self.retry("relay.retry", relay.retry, default.policy.retry);
-        let policy = TopicPolicy { retry, on_dead: on_dead(relay.on_dead, default.policy.on_dead) };
+        let policy = TopicPolicy {
+            retry,
+            on_dead: on_dead(relay.on_dead, default.policy.on_dead),
+            unroutable: unroutable(relay.unroutable, default.policy.unroutable),
+            ..default.policy
+        };
         let topics = settings.topics.iter().map(|(topic, own)| {
             let path = format!("topics.{topic}");
             if let Err(invalid) = limits::check_name("topic", topic) {
                 self.problem(&path, &invalid.to_string(), None);
             }
             let retry = self.retry(&format!("{path}.retry"), own.retry, policy.retry);
-            (topic.clone(), TopicPolicy { retry, on_dead: on_dead(own.on_dead, policy.on_dead) })
+            let own = TopicPolicy {
+                retry,
+                on_dead: on_dead(own.on_dead, policy.on_dead),
+                unroutable: unroutable(own.unroutable, policy.unroutable),
+                ..policy
+            };
+            (topic.clone(), own)
         });
         let topics = topics.collect();
         let (millisecond, second, hour) =
             (Duration::from_millis(1), Duration::from_secs(1), Duration::from_hours(1));
+        let poll = relay
+            .poll
+            .map(|poll| self.period("poll", Some(poll), poll.0, millisecond..=60 * second));
         RelayOptions {
             destination: relay.broker.clone().unwrap_or_else(|| DEFAULT_BROKER.to_owned()),
             window_messages: self.window(relay.window, default.window_messages),
@@ -220,7 +234,7 @@ impl Check {
             policy,
             topics,
             lease_ttl: self.period("lease_ttl", relay.lease_ttl, default.lease_ttl, second..=hour),
-            poll: self.period("poll", relay.poll, default.poll, millisecond..=60 * second),
+            poll,
             grace: self.period("grace", relay.grace, default.grace, Duration::ZERO..=hour),
             keep_sent: relay.keep_sent.map_or(default.keep_sent, |period| period.0),
             ..default
@@ -332,6 +346,15 @@ fn on_dead(given: Option<OnDeadSetting>, default: OnDead) -> OnDead {
     match given {
         Some(OnDeadSetting::Skip) => OnDead::Skip,
         Some(OnDeadSetting::Park) => OnDead::Park,
+        None => default,
+    }
+}
+
+fn unroutable(given: Option<UnroutableSetting>, default: OnUnroutable) -> OnUnroutable {
+    match given {
+        Some(UnroutableSetting::Hold) => OnUnroutable::Hold,
+        Some(UnroutableSetting::Accept) => OnUnroutable::Accept,
+        Some(UnroutableSetting::Dead) => OnUnroutable::Dead,
         None => default,
     }
 }

@@ -7,7 +7,7 @@ use posthaste_core::inbox::{Acceptance, Inbox};
 use posthaste_core::lease::{Claim, Leases};
 use posthaste_core::outbox::{OutboxReader, ReadLimit};
 use posthaste_core::transaction::{OutboxWriter, Transactional};
-use posthaste_core::{BrokerError, Checkpoint, Message, MessageId, Outcome, Timestamp};
+use posthaste_core::{BrokerError, Checkpoint, Lane, Message, MessageId, Outcome, Timestamp};
 
 use super::{MemoryBroker, MemoryDatabase};
 
@@ -22,7 +22,7 @@ fn message(number: u8) -> Message {
 }
 
 async fn read(database: &MemoryDatabase, from: &Checkpoint) -> (Vec<MessageId>, Checkpoint) {
-    let batch = database.read("default", from, ALL).await.unwrap();
+    let batch = database.read(&Lane::whole("default"), from, ALL).await.unwrap();
     let ids = batch.entries.iter().map(|entry| entry.body.as_ref().unwrap().id).collect();
     (ids, batch.checkpoint)
 }
@@ -37,7 +37,8 @@ async fn an_hour_passes_in_an_instant() {
     database.enqueue(&mut tx, &[later]).await.unwrap();
     database.commit(tx).await.unwrap();
     let due_in = async || {
-        let batch = database.read("default", &Checkpoint::start(), ALL).await.unwrap();
+        let batch =
+            database.read(&Lane::whole("default"), &Checkpoint::start(), ALL).await.unwrap();
         batch.entries[0].due_in
     };
     assert_eq!(due_in().await, Some(HOUR));
@@ -146,7 +147,7 @@ async fn what_the_application_records_is_as_atomic_as_its_messages() {
 async fn a_row_that_is_not_a_message_is_read_as_malformed() {
     let database = MemoryDatabase::new();
     database.insert_malformed("the topic is empty").unwrap();
-    let batch = database.read("default", &Checkpoint::start(), ALL).await.unwrap();
+    let batch = database.read(&Lane::whole("default"), &Checkpoint::start(), ALL).await.unwrap();
     assert_eq!(batch.entries[0].body.as_ref().unwrap_err().detail, "the topic is empty");
     assert!(database.messages().is_empty());
 }

@@ -78,7 +78,8 @@ where
 fn quick(limit: u32, on_dead: OnDead) -> RelayOptions {
     let retry =
         RetryPolicy { limit, first: Duration::from_secs(1), longest: Duration::from_secs(4) };
-    RelayOptions { policy: TopicPolicy { retry, on_dead }, ..RelayOptions::default() }
+    let policy = TopicPolicy { retry, on_dead, ..TopicPolicy::default() };
+    RelayOptions { policy, ..RelayOptions::default() }
 }
 
 fn payloads(service: &Service) -> Vec<String> {

@@ -6,6 +6,7 @@
 
 mod dead_letters;
 mod inbox;
+mod lanes;
 mod leases;
 mod locks;
 mod monitor;

@@ -86,7 +86,7 @@ impl Upkeep for MemoryDatabase {
 impl Destination {
     /// Whether the checkpoint is past this row.
     fn has_passed(&self, seq: u64, row: &OutboxRow) -> bool {
-        self.frontier.as_ref().is_some_and(|frontier| frontier.has_sent(seq, row.xid))
+        self.frontier.as_ref().is_some_and(|frontier| frontier.has_sent(seq, row.xid, 0))
     }
 }
 
@@ -130,6 +130,7 @@ impl State {
         status.oldest_unsent_seconds = oldest.map(|at| now.since(at).as_secs_f64());
         status.parked_keys = destination.side_table.parked_keys() as u64;
         status.held = held(destination);
+        status.lanes = 1;
         status.dead_letters = self.dead.len() as u64;
         status.leases = self.held_leases(now);
         status.rates = rates(destination, now);

@@ -5,7 +5,7 @@ use posthaste_core::frontier::{Frontier, Row};
 use posthaste_core::lease::Lease;
 use posthaste_core::outbox::{Batch, Entry, OutboxReader, ReadLimit, Ready, Settlement};
 use posthaste_core::transaction::OutboxWriter;
-use posthaste_core::{Checkpoint, Limits, Message, StoreError};
+use posthaste_core::{Checkpoint, Lane, Limits, Message, StoreError};
 
 use super::locks::RowKey;
 use super::state::{OutboxRow, State, position};
@@ -17,6 +17,8 @@ use crate::memory::clock::Clock;
 const MALFORMED_BYTES: usize = 128;
 
 impl OutboxWriter for MemoryDatabase {
+    const UNIQUE_IDS: bool = true;
+
     async fn enqueue(
         &self,
         connection: &mut MemoryConnection,
@@ -60,15 +62,15 @@ impl OutboxWriter for MemoryDatabase {
 
 #[async_trait]
 impl OutboxReader for MemoryDatabase {
-    async fn checkpoint(&self, destination: &str) -> Result<Checkpoint, StoreError> {
+    async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
         let state = self.shared.migrated()?;
-        let frontier = state.destinations.get(destination).and_then(|d| d.frontier.as_ref());
+        let frontier = state.destinations.get(&lane.destination).and_then(|d| d.frontier.as_ref());
         Ok(frontier.map_or_else(Checkpoint::start, Frontier::checkpoint))
     }
 
     async fn read(
         &self,
-        destination: &str,
+        lane: &Lane,
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
@@ -80,6 +82,7 @@ impl OutboxReader for MemoryDatabase {
             let rows = wanted.take(limit.messages.max(1)).map(|(&seq, row)| Row {
                 seq,
                 xid: row.xid,
+                hash: 0,
                 bytes: row.size(),
                 body: row,
             });
@@ -93,15 +96,15 @@ impl OutboxReader for MemoryDatabase {
             let entries = step
                 .rows
                 .iter()
-                .map(|row| state.entry(destination, row.seq, row.body, &self.shared.clock));
+                .map(|row| state.entry(&lane.destination, row.seq, row.body, &self.shared.clock));
             let (entries, checkpoint) = (entries.collect(), step.next.checkpoint());
             return Ok(Batch { entries, checkpoint, more: step.more });
         }
     }
 
-    async fn ready(&self, destination: &str, limit: ReadLimit) -> Result<Ready, StoreError> {
+    async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
         let state = self.shared.migrated()?;
-        Ok(state.ready(destination, limit, self.shared.clock.now()))
+        Ok(state.ready(&lane.destination, limit, self.shared.clock.now()))
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {
@@ -140,6 +143,7 @@ impl State {
             attempts: 0,
             due_in: due_at.and_then(|at| clock.until(at)),
             blocked,
+            unroutable: false,
         }
     }
 
@@ -161,6 +165,7 @@ impl State {
                 attempts: found.attempts,
                 due_in: None,
                 blocked: found.blocked,
+                unroutable: false,
             });
         }
         ready.next_in = destination.side_table.next_at(now).map(|at| at.since(now));

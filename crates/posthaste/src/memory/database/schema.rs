@@ -20,6 +20,11 @@ impl Schema for MemoryDatabase {
         Ok(Migrated { from, to: VERSION, notes: Vec::new() })
     }
 
+    /// Two databases in memory never are copies of each other.
+    async fn adopt(&self, _actor: &str) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn script(&self) -> String {
         "-- A database in memory needs no statements.\n".to_owned()
     }

@@ -32,7 +32,7 @@ impl State {
         if settlement.number <= self.held_under(lease)?.settled {
             return Ok(());
         }
-        let name = &settlement.destination;
+        let name = &settlement.lane.destination;
         let frontier = settlement.checkpoint.as_ref().map(parse).transpose()?;
         let moved_back = |stored: &posthaste_core::frontier::Frontier| {
             frontier.as_ref().is_some_and(|next| next.through() < stored.through())
@@ -81,6 +81,9 @@ impl State {
             }
             Verdict::Behind => {
                 table.hold(seq, address, Held::Behind);
+            }
+            Verdict::Unroutable { probe_in, .. } => {
+                table.hold(seq, address, Held::Retry { at: now.plus(*probe_in) });
             }
             Verdict::Retry { attempts, delay, detail } => {
                 let side = table.hold(seq, address, Held::Retry { at: now.plus(*delay) });
@@ -134,7 +137,7 @@ impl State {
         let failed = |verdict: &Verdict| match verdict {
             Verdict::Retry { detail, .. } => !detail.is_empty(),
             Verdict::Dead { .. } => true,
-            Verdict::Sent | Verdict::Due | Verdict::Behind => false,
+            Verdict::Sent | Verdict::Due | Verdict::Behind | Verdict::Unroutable { .. } => false,
         };
         let mut batch = Settlements { at: now, sent: 0, failed: 0 };
         for settled in verdicts {

@@ -15,26 +15,26 @@ macro_rules! delegate_seam {
         {
             async fn checkpoint(
                 &self,
-                destination: &str,
+                lane: &posthaste_core::Lane,
             ) -> Result<posthaste_core::Checkpoint, posthaste_core::StoreError> {
-                self.inner.checkpoint(destination).await
+                self.inner.checkpoint(lane).await
             }
 
             async fn read(
                 &self,
-                destination: &str,
+                lane: &posthaste_core::Lane,
                 from: &posthaste_core::Checkpoint,
                 limit: posthaste_core::outbox::ReadLimit,
             ) -> Result<posthaste_core::outbox::Batch, posthaste_core::StoreError> {
-                self.inner.read(destination, from, limit).await
+                self.inner.read(lane, from, limit).await
             }
 
             async fn ready(
                 &self,
-                destination: &str,
+                lane: &posthaste_core::Lane,
                 limit: posthaste_core::outbox::ReadLimit,
             ) -> Result<posthaste_core::outbox::Ready, posthaste_core::StoreError> {
-                self.inner.ready(destination, limit).await
+                self.inner.ready(lane, limit).await
             }
 
             async fn settle(
@@ -57,6 +57,10 @@ macro_rules! delegate_seam {
 
             fn wake(&self) {
                 self.inner.wake();
+            }
+
+            fn pace(&self) -> posthaste_core::outbox::Pace {
+                self.inner.pace()
             }
         }
     };
@@ -87,6 +91,33 @@ macro_rules! delegate_seam {
                 lease: &posthaste_core::lease::Lease,
             ) -> Result<(), posthaste_core::StoreError> {
                 self.inner.release(lease).await
+            }
+        }
+    };
+    (Lanes, $wrapper:ident) => {
+        #[async_trait::async_trait]
+        impl<D: ?Sized + posthaste_core::lane::Lanes> posthaste_core::lane::Lanes for $wrapper<D> {
+            async fn division(
+                &self,
+                destination: &str,
+            ) -> Result<posthaste_core::lane::Division, posthaste_core::StoreError> {
+                self.inner.division(destination).await
+            }
+
+            async fn want_lanes(
+                &self,
+                destination: &str,
+                lanes: u16,
+            ) -> Result<(), posthaste_core::StoreError> {
+                self.inner.want_lanes(destination, lanes).await
+            }
+
+            async fn divide(
+                &self,
+                destination: &str,
+                leases: &[posthaste_core::lease::Lease],
+            ) -> Result<(), posthaste_core::StoreError> {
+                self.inner.divide(destination, leases).await
             }
         }
     };
@@ -146,6 +177,10 @@ macro_rules! delegate_seam {
 
             fn script(&self) -> String {
                 self.inner.script()
+            }
+
+            async fn adopt(&self, actor: &str) -> Result<Vec<String>, posthaste_core::StoreError> {
+                self.inner.adopt(actor).await
             }
         }
     };
@@ -245,6 +280,8 @@ macro_rules! delegate_seam {
         impl<D: posthaste_core::transaction::OutboxWriter> posthaste_core::transaction::OutboxWriter
             for $wrapper<D>
         {
+            const UNIQUE_IDS: bool = D::UNIQUE_IDS;
+
             async fn enqueue(
                 &self,
                 connection: &mut D::Connection,

@@ -10,10 +10,11 @@ use posthaste_core::database::{EntryFilter, Listed, Migrated, Monitor, Schema, S
 use posthaste_core::dead_letter::{DeadFilter, DeadLetter, DeadLetters};
 use posthaste_core::finding::Finding;
 use posthaste_core::inbox::{Acceptance, Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
+use posthaste_core::lane::{Division, Lanes};
 use posthaste_core::lease::{Claim, Lease, Leases};
-use posthaste_core::outbox::{Batch, OutboxReader, ReadLimit, Ready, Settlement, Signal};
+use posthaste_core::outbox::{Batch, OutboxReader, Pace, ReadLimit, Ready, Settlement, Signal};
 use posthaste_core::transaction::{OutboxWriter, Transactional};
-use posthaste_core::{Checkpoint, Limits, Message, MessageId, StoreError};
+use posthaste_core::{Checkpoint, Lane, Limits, Message, MessageId, StoreError};
 
 use super::{Call, Fault, Strike, Struck, When, suffer};
 
@@ -73,6 +74,8 @@ impl<D: Transactional> Transactional for FaultyDatabase<D> {
 }
 
 impl<D: OutboxWriter> OutboxWriter for FaultyDatabase<D> {
+    const UNIQUE_IDS: bool = D::UNIQUE_IDS;
+
     async fn enqueue(
         &self,
         connection: &mut D::Connection,
@@ -151,21 +154,21 @@ impl<D: ?Sized + InboxUpkeep> InboxUpkeep for FaultyDatabase<D> {
 
 #[async_trait]
 impl<D: ?Sized + OutboxReader> OutboxReader for FaultyDatabase<D> {
-    async fn checkpoint(&self, destination: &str) -> Result<Checkpoint, StoreError> {
-        self.guard(Call::Checkpoint, self.inner.checkpoint(destination)).await
+    async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
+        self.guard(Call::Checkpoint, self.inner.checkpoint(lane)).await
     }
 
     async fn read(
         &self,
-        destination: &str,
+        lane: &Lane,
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
-        self.guard(Call::Read, self.inner.read(destination, from, limit)).await
+        self.guard(Call::Read, self.inner.read(lane, from, limit)).await
     }
 
-    async fn ready(&self, destination: &str, limit: ReadLimit) -> Result<Ready, StoreError> {
-        self.guard(Call::Ready, self.inner.ready(destination, limit)).await
+    async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
+        self.guard(Call::Ready, self.inner.ready(lane, limit)).await
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {
@@ -188,6 +191,10 @@ impl<D: ?Sized + Signal> Signal for FaultyDatabase<D> {
     fn wake(&self) {
         self.inner.wake();
     }
+
+    fn pace(&self) -> Pace {
+        self.inner.pace()
+    }
 }
 
 #[async_trait]
@@ -202,6 +209,21 @@ impl<D: ?Sized + Leases> Leases for FaultyDatabase<D> {
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         self.guard(Call::Release, self.inner.release(lease)).await
+    }
+}
+
+#[async_trait]
+impl<D: ?Sized + Lanes> Lanes for FaultyDatabase<D> {
+    async fn division(&self, destination: &str) -> Result<Division, StoreError> {
+        self.guard(Call::Division, self.inner.division(destination)).await
+    }
+
+    async fn want_lanes(&self, destination: &str, lanes: u16) -> Result<(), StoreError> {
+        self.guard(Call::WantLanes, self.inner.want_lanes(destination, lanes)).await
+    }
+
+    async fn divide(&self, destination: &str, leases: &[Lease]) -> Result<(), StoreError> {
+        self.guard(Call::Divide, self.inner.divide(destination, leases)).await
     }
 }
 
@@ -241,6 +263,10 @@ impl<D: ?Sized + Schema> Schema for FaultyDatabase<D> {
 
     fn script(&self) -> String {
         self.inner.script()
+    }
+
+    async fn adopt(&self, actor: &str) -> Result<Vec<String>, StoreError> {
+        self.guard(Call::Adopt, self.inner.adopt(actor)).await
     }
 }
 

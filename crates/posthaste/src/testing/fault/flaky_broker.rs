@@ -168,7 +168,9 @@ impl FlakyPublisher {
 fn follower_of(outcome: Option<&Outcome>) -> Option<Outcome> {
     match outcome? {
         Outcome::Accepted(_) => None,
-        Outcome::Refused(_) => Some(Outcome::refused("the one before it was refused")),
+        Outcome::Refused(_) | Outcome::Unroutable { .. } => {
+            Some(Outcome::refused("the one before it was refused"))
+        }
         Outcome::Unknown { .. } => Some(Outcome::unknown("the one before it is unknown")),
     }
 }

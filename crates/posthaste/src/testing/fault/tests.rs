@@ -25,6 +25,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Accepted(_) => "accepted",
         Outcome::Refused(Refusal { permanent: true, .. }) => "refused for good",
         Outcome::Refused(_) => "refused",
+        Outcome::Unroutable { .. } => "unroutable",
         Outcome::Unknown { .. } => "unknown",
     }
 }

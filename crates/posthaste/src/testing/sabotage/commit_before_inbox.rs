@@ -75,5 +75,5 @@ impl<D: Inbox> Inbox for CommitBeforeInbox<D> {
 
 delegate_seams!(CommitBeforeInbox: Transactional, OutboxWriter, InboxUpkeep);
 delegate_seams!(
-    CommitBeforeInbox: OutboxReader, Signal, Leases, DeadLetters, Schema, Monitor, Upkeep,
+    CommitBeforeInbox: OutboxReader, Signal, Leases, Lanes, DeadLetters, Schema, Monitor, Upkeep,
 );

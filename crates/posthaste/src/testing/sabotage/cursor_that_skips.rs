@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use posthaste_core::lease::Lease;
 use posthaste_core::outbox::{Batch, OutboxReader, ReadLimit, Ready, Settlement};
-use posthaste_core::{Checkpoint, StoreError};
+use posthaste_core::{Checkpoint, Lane, StoreError};
 
 use crate::testing::fault::delegate_seams;
 
@@ -35,17 +35,17 @@ impl<D: ?Sized> Clone for CursorThatSkips<D> {
 
 #[async_trait]
 impl<D: ?Sized + OutboxReader> OutboxReader for CursorThatSkips<D> {
-    async fn checkpoint(&self, destination: &str) -> Result<Checkpoint, StoreError> {
-        self.inner.checkpoint(destination).await
+    async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
+        self.inner.checkpoint(lane).await
     }
 
     async fn read(
         &self,
-        destination: &str,
+        lane: &Lane,
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
-        let mut batch = self.inner.read(destination, from, limit).await?;
+        let mut batch = self.inner.read(lane, from, limit).await?;
         batch.entries.retain(|_| {
             let number = self.read.fetch_add(1, Ordering::Relaxed) + 1;
             self.every == 0 || !number.is_multiple_of(self.every)
@@ -53,8 +53,8 @@ impl<D: ?Sized + OutboxReader> OutboxReader for CursorThatSkips<D> {
         Ok(batch)
     }
 
-    async fn ready(&self, destination: &str, limit: ReadLimit) -> Result<Ready, StoreError> {
-        self.inner.ready(destination, limit).await
+    async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
+        self.inner.ready(lane, limit).await
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {
@@ -62,5 +62,5 @@ impl<D: ?Sized + OutboxReader> OutboxReader for CursorThatSkips<D> {
     }
 }
 
-delegate_seams!(CursorThatSkips: Signal, Leases, DeadLetters, Schema, Monitor, Upkeep);
+delegate_seams!(CursorThatSkips: Signal, Leases, Lanes, DeadLetters, Schema, Monitor, Upkeep);
 delegate_seams!(CursorThatSkips: Transactional, OutboxWriter, Inbox, InboxUpkeep);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use posthaste_core::lease::Lease;
 use posthaste_core::outbox::{Batch, OutboxReader, ReadLimit, Ready, Settlement};
-use posthaste_core::{Checkpoint, StoreError};
+use posthaste_core::{Checkpoint, Lane, StoreError};
 
 use crate::testing::fault::delegate_seams;
 
@@ -27,21 +27,21 @@ impl<D: ?Sized> ForgetSettlementNumber<D> {
 
 #[async_trait]
 impl<D: ?Sized + OutboxReader> OutboxReader for ForgetSettlementNumber<D> {
-    async fn checkpoint(&self, destination: &str) -> Result<Checkpoint, StoreError> {
-        self.inner.checkpoint(destination).await
+    async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
+        self.inner.checkpoint(lane).await
     }
 
     async fn read(
         &self,
-        destination: &str,
+        lane: &Lane,
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
-        self.inner.read(destination, from, limit).await
+        self.inner.read(lane, from, limit).await
     }
 
-    async fn ready(&self, destination: &str, limit: ReadLimit) -> Result<Ready, StoreError> {
-        self.inner.ready(destination, limit).await
+    async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
+        self.inner.ready(lane, limit).await
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {
@@ -51,5 +51,7 @@ impl<D: ?Sized + OutboxReader> OutboxReader for ForgetSettlementNumber<D> {
     }
 }
 
-delegate_seams!(ForgetSettlementNumber: Signal, Leases, DeadLetters, Schema, Monitor, Upkeep);
+delegate_seams!(
+    ForgetSettlementNumber: Signal, Leases, Lanes, DeadLetters, Schema, Monitor, Upkeep,
+);
 delegate_seams!(ForgetSettlementNumber: Transactional, OutboxWriter, Inbox, InboxUpkeep);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use posthaste_core::database::Monitor;
 use posthaste_core::lease::Lease;
 use posthaste_core::outbox::{Batch, OutboxReader, ReadLimit, Ready, Settlement};
-use posthaste_core::{Checkpoint, StoreError};
+use posthaste_core::{Checkpoint, Lane, StoreError};
 
 use crate::testing::fault::delegate_seams;
 
@@ -32,21 +32,21 @@ impl<D: ?Sized> Clone for IgnoreFence<D> {
 
 #[async_trait]
 impl<D: ?Sized + OutboxReader + Monitor> OutboxReader for IgnoreFence<D> {
-    async fn checkpoint(&self, destination: &str) -> Result<Checkpoint, StoreError> {
-        self.inner.checkpoint(destination).await
+    async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
+        self.inner.checkpoint(lane).await
     }
 
     async fn read(
         &self,
-        destination: &str,
+        lane: &Lane,
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
-        self.inner.read(destination, from, limit).await
+        self.inner.read(lane, from, limit).await
     }
 
-    async fn ready(&self, destination: &str, limit: ReadLimit) -> Result<Ready, StoreError> {
-        self.inner.ready(destination, limit).await
+    async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
+        self.inner.ready(lane, limit).await
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {
@@ -54,7 +54,7 @@ impl<D: ?Sized + OutboxReader + Monitor> OutboxReader for IgnoreFence<D> {
             Err(StoreError::Fenced) => {}
             other => return other,
         }
-        let held = self.inner.status(&settlement.destination).await?.leases;
+        let held = self.inner.status(&settlement.lane.destination).await?.leases;
         let held = held.into_iter().find(|held| held.name == lease.name);
         let held = held.ok_or(StoreError::Fenced)?;
         let lease = Lease { name: held.name, owner: held.owner, token: held.token };
@@ -62,5 +62,5 @@ impl<D: ?Sized + OutboxReader + Monitor> OutboxReader for IgnoreFence<D> {
     }
 }
 
-delegate_seams!(IgnoreFence: Signal, Leases, DeadLetters, Schema, Monitor, Upkeep);
+delegate_seams!(IgnoreFence: Signal, Leases, Lanes, DeadLetters, Schema, Monitor, Upkeep);
 delegate_seams!(IgnoreFence: Transactional, OutboxWriter, Inbox, InboxUpkeep);
