@@ -18,6 +18,7 @@ mod log;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod rabbitmq;
 
 mod skip;
@@ -25,6 +26,7 @@ mod skip;
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresOptions, TestDatabase};
 
+pub use proxy::{Counts, Direction, Proxy};
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, TestVhost};
 pub use skip::{postgres_or_skip, rabbitmq_or_skip, skip};
 
