@@ -1,0 +1,38 @@
+//! What can be chosen about a database.
+
+use std::time::Duration;
+
+use posthaste_core::limits::PAYLOAD_BYTES_DEFAULT;
+
+/// The schema that holds the tables unless an option says otherwise.
+pub const DEFAULT_SCHEMA: &str = "posthaste";
+
+/// Options of [`Postgres::open`](crate::Postgres::open).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The schema that holds the tables of Posthaste: a lower-case letter or `_`, then up to 40 of
+    /// `a-z 0-9 _`. Two services in one database take two schemas. `schema=` in a URL goes first.
+    pub schema: String,
+    /// Most bytes of a payload, up to 64 MiB. Above 1 MiB, `migrate` has to tell the table.
+    pub payload_limit: usize,
+    /// Most connections at once.
+    pub connections: u32,
+    /// How long a call waits for one of them.
+    pub acquire_timeout: Duration,
+    /// How long our own statements wait for a lock before they are given up as unavailable, a
+    /// migration included. Zero: as long as the server is set to.
+    pub lock_timeout: Duration,
+}
+
+impl Default for Options {
+    /// Schema `posthaste`, 1 MiB, 8 connections, 30 s for a connection, 10 s for a lock.
+    fn default() -> Self {
+        Self {
+            schema: DEFAULT_SCHEMA.to_owned(),
+            payload_limit: PAYLOAD_BYTES_DEFAULT,
+            connections: 8,
+            acquire_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(10),
+        }
+    }
+}
