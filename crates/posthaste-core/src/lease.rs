@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::StoreError;
+use crate::database::HeldLease;
 
 /// A lease that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,9 @@ pub trait Leases: Send + Sync {
 
     /// Gives a lease back, so that the next holder need not wait. Doing it twice is no error.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// The leases that are held now and whose names begin with `prefix`, by name.
+    async fn held(&self, prefix: &str) -> Result<Vec<HeldLease>, StoreError>;
 }
 
 #[cfg(test)]

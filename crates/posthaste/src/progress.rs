@@ -1,17 +1,18 @@
 //! What a running relay has done so far, for health pages and metrics.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// Live figures of one relay since it started. Cheap to read at any time.
 #[derive(Debug, Default)]
 pub struct Progress {
-    leading: AtomicBool,
     sent: AtomicU64,
     failed: AtomicU64,
     dead: AtomicU64,
-    window: AtomicU64,
+    /// Whether each lane is led by this relay, and how much of it is in memory.
+    lanes: Mutex<BTreeMap<u16, (bool, usize)>>,
     broker: Trouble,
     database: Trouble,
 }
@@ -23,8 +24,10 @@ struct Trouble(Mutex<Option<(SystemTime, String)>>);
 /// A copy of the figures at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Whether this relay holds the lease.
+    /// Whether this relay holds the lease of a lane.
     pub leading: bool,
+    /// Lanes that it leads.
+    pub lanes: Vec<u16>,
     /// Messages that the broker has accepted and that are settled.
     pub sent: u64,
     /// Attempts that were counted as failures.
@@ -42,23 +45,34 @@ pub struct Snapshot {
 impl Progress {
     /// The figures now.
     pub fn snapshot(&self) -> Snapshot {
+        let lanes = self.lanes().clone();
+        let led: Vec<u16> =
+            lanes.iter().filter(|(_, (leading, _))| *leading).map(|(lane, _)| *lane).collect();
         Snapshot {
-            leading: self.leading.load(Ordering::Relaxed),
+            leading: !led.is_empty(),
+            lanes: led,
             sent: self.sent.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             dead: self.dead.load(Ordering::Relaxed),
-            window: self.window.load(Ordering::Relaxed),
+            window: lanes.values().map(|(_, window)| *window as u64).sum(),
             broker_away: self.broker.read(),
             database_away: self.database.read(),
         }
     }
 
-    pub(crate) fn set_leading(&self, leading: bool) -> bool {
-        self.leading.swap(leading, Ordering::Relaxed) != leading
+    fn lanes(&self) -> std::sync::MutexGuard<'_, BTreeMap<u16, (bool, usize)>> {
+        self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn set_window(&self, entries: usize) {
-        self.window.store(entries as u64, Ordering::Relaxed);
+    /// Notes how a lane is; whether it is news that this relay leads it, or that it does not.
+    pub(crate) fn set_lane(&self, lane: u16, leading: bool, window: usize) -> bool {
+        let before = self.lanes().insert(lane, (leading, window));
+        before.is_some_and(|(leading, _)| leading) != leading
+    }
+
+    /// Notes that nothing of a lane is here any more.
+    pub(crate) fn end_lane(&self, lane: u16) {
+        self.lanes().remove(&lane);
     }
 
     pub(crate) fn add(&self, sent: u64, failed: u64, dead: u64) {

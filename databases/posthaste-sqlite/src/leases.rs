@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use posthaste_core::StoreError;
+use posthaste_core::database::HeldLease;
 use posthaste_core::lease::{self, Claim, Lease, Leases};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::store::Store;
 use crate::transaction::detached;
-use crate::{Sqlite, number};
+use crate::{Sqlite, monitor, number};
 
 /// Fails unless `lease` is the current one, inside a transaction that may write.
 pub(crate) async fn fence(
@@ -189,5 +190,14 @@ impl Leases for Sqlite {
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let (store, lease) = (Arc::clone(&self.store), lease.clone());
         detached(async move { store.extend(&lease, None).await.map(|_| ()) }).await
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<HeldLease>, StoreError> {
+        let failed = self.store.failed("reading the leases");
+        self.store.check().await?;
+        let mut connection = self.store.pool.acquire().await.map_err(&failed)?;
+        let mut held = monitor::leases(&mut connection).await.map_err(&failed)?;
+        held.retain(|lease| lease.name.starts_with(prefix));
+        Ok(held)
     }
 }

@@ -90,7 +90,7 @@ fn seconds(millis: i64) -> f64 {
     number::duration(millis).as_secs_f64()
 }
 
-async fn leases(connection: &mut SqliteConnection) -> Result<Vec<HeldLease>, sqlx::Error> {
+pub(crate) async fn leases(connection: &mut SqliteConnection) -> Result<Vec<HeldLease>, sqlx::Error> {
     let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(concat!(
         "select name, owner, token, expires_at - ",
         now!(),

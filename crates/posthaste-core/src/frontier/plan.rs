@@ -2,9 +2,10 @@
 
 use super::Snapshot;
 
-/// What to read next, whatever lane the rows belong to: late rows first, then new ones, in one statement under one limit, each list
-/// in the order of its numbers. Late rows have lower numbers than new ones, so this is
-/// `where … late … or … new … order by seq limit n`. At least one of the two is asked for.
+/// What to read next, whatever lane the rows belong to: late rows first, then new ones, in one
+/// statement under one limit, each list in the order of its numbers. Late rows have lower numbers
+/// than new ones, so this is `where … late … or … new … order by seq limit n`. At least one of the
+/// two is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan<'a> {
     /// Rows that became visible after the reader had passed their numbers.

@@ -1,4 +1,4 @@
-//! What one reader has sent, as a statement about any row: a floor, and above it what snapshots say.
+//! What a reader has sent: everything up to a floor, and above it what snapshots say.
 //!
 //! `floor <= through`, and late rows that are being caught up with end above the floor and below
 //! `through`.

@@ -34,6 +34,9 @@ pub struct Step<T> {
     /// Whether it is worth reading on from `next` at once. If there is nothing to send either, do
     /// so within the same call. Where nothing is left out that happens at most once in a row;
     /// otherwise as often as there are rows of others to be read past, each time further on.
+    ///
+    /// Such a `next` is worth storing although nothing was sent: a restart reads past the same rows
+    /// again, and a division waits for the end of an inheritance in what is stored.
     pub more: bool,
 }
 

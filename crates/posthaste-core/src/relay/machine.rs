@@ -426,7 +426,7 @@ impl Relay {
         let Some(cursor) = &lead.cursor else { return Some(Effect::Load) };
         // One bounded round now and then, before reading: under steady load there is always
         // something to read.
-        if now >= lead.prune_at {
+        if now >= lead.prune_at && self.settings.lane.index == 0 {
             return Some(Effect::Prune { lease: lead.lease.clone() });
         }
         if room && now >= lead.ready_at && !holds_ready {

@@ -1,6 +1,7 @@
 //! The reading rule of [`posthaste_core::frontier`] against a model of a database with concurrent
 //! writers, and the mutants of the rule, each of which the same properties catch.
 
+mod heirs;
 mod history;
 mod model;
 mod mutants;
@@ -10,7 +11,8 @@ mod rule;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use crate::history::{History, histories, one_writer_histories};
+use crate::heirs::{Heir, Slips};
+use crate::history::{History, histories, moving_histories, one_writer_histories};
 use crate::reader::{Markers, Violation, run};
 use crate::rule::{Exact, Rule};
 
@@ -47,26 +49,53 @@ fn one_writer_needs_no_snapshot() {
     kept::<Exact>(one_writer_histories());
 }
 
+#[test]
+fn lanes_and_clusters_change_at_any_moment() {
+    kept::<Exact>(moving_histories());
+}
+
 /// The properties say nothing if the histories never come to the difficult places.
 #[test]
 fn the_histories_reach_every_corner_of_the_rule() {
+    let seen = markers(histories(1));
+    for (name, count) in seen.all() {
+        assert!(count >= 20, "{name} happened only {count} times in 1500 histories");
+    }
+    let seen = markers(moving_histories());
+    for (name, count) in seen.all().into_iter().chain(seen.moves()) {
+        assert!(count >= 20, "{name} happened only {count} times in 1500 moving histories");
+    }
+}
+
+fn markers(histories: impl Strategy<Value = History>) -> Markers {
     let mut seen = Markers::default();
     let mut runner = runner(2);
-    for _ in 0..500 {
-        let history = histories(1).new_tree(&mut runner).expect("a history").current();
+    for _ in 0..1_500 {
+        let history = histories.new_tree(&mut runner).expect("a history").current();
         run::<Exact>(&history, &mut seen).expect("the rule holds");
     }
-    for (name, count) in seen.all() {
-        assert!(count >= 20, "{name} happened only {count} times in 500 histories");
-    }
+    seen
+}
+
+/// Runs a mutant of adoption or inheritance, as [`caught`] does.
+fn caught_moving<S: Slips>(expected: Violation, also: &[Violation]) {
+    caught_in::<Heir<S>>(moving_histories(), expected, also);
 }
 
 /// Runs a mutant until it breaks the property that it is expected to break; on the way there it may
 /// break one of `also`, but no other.
 fn caught<R: Rule>(expected: Violation, also: &[Violation]) {
+    caught_in::<R>(histories(1), expected, also);
+}
+
+fn caught_in<R: Rule>(
+    histories: impl Strategy<Value = History>,
+    expected: Violation,
+    also: &[Violation],
+) {
     let mut runner = runner(3);
     for case in 1..=CASES {
-        let history = histories(1).new_tree(&mut runner).expect("a history").current();
+        let history = histories.new_tree(&mut runner).expect("a history").current();
         let Err(violation) = run::<R>(&history, &mut Markers::default()) else { continue };
         if violation.kind == expected {
             return;
@@ -139,4 +168,70 @@ fn a_catching_up_that_is_not_stored_doubles_rows() {
 #[test]
 fn a_frontier_that_follows_the_last_row_falls() {
     caught::<mutants::FrontierFollowsLastRow>(Violation::FrontierFell, &[]);
+}
+
+#[test]
+fn a_moving_mutant_that_leaves_nothing_out_keeps_every_property() {
+    kept::<Heir<heirs::Nothing>>(moving_histories());
+}
+
+#[test]
+fn an_adoption_without_a_floor_doubles_rows() {
+    caught_moving::<heirs::FloorIgnored>(Violation::Copy, &[]);
+}
+
+#[test]
+fn an_adoption_that_reads_past_its_floor_loses_rows() {
+    caught_moving::<heirs::NewWithoutEnd>(Violation::Lost, &[Violation::OutOfOrder]);
+}
+
+#[test]
+fn an_adoption_that_asks_a_snapshot_loses_rows() {
+    caught_moving::<heirs::SnapshotAsked>(Violation::Lost, &[Violation::OutOfOrder]);
+}
+
+#[test]
+fn an_adoption_that_forgets_what_was_caught_up_with_doubles_rows() {
+    caught_moving::<heirs::CatchingUpForgotten>(Violation::Copy, &[]);
+}
+
+#[test]
+fn an_adoption_that_begins_again_doubles_rows() {
+    caught_moving::<heirs::AdoptionBegunAgain>(Violation::Copy, &[]);
+}
+
+#[test]
+fn an_adoption_that_forgets_the_old_lanes_doubles_rows() {
+    caught_moving::<heirs::AdoptedWithoutOldLanes>(Violation::Copy, &[]);
+}
+
+#[test]
+fn old_lanes_that_are_not_asked_double_rows() {
+    caught_moving::<heirs::OldLanesIgnored>(Violation::Copy, &[]);
+}
+
+#[test]
+fn old_lanes_that_are_forgotten_at_their_number_double_rows() {
+    caught_moving::<heirs::DroppedAtNumber>(Violation::Copy, &[]);
+}
+
+#[test]
+fn old_lanes_that_are_forgotten_at_their_snapshot_double_rows() {
+    caught_moving::<heirs::DroppedAtSnapshot>(Violation::Copy, &[]);
+}
+
+#[test]
+fn a_lane_that_begins_at_the_highest_number_loses_rows() {
+    let also = [Violation::OutOfOrder, Violation::FrontierFell];
+    caught_moving::<heirs::HighestNumber>(Violation::Lost, &also);
+}
+
+#[test]
+fn a_lane_that_begins_with_one_of_the_snapshots_loses_rows() {
+    caught_moving::<heirs::OneSnapshot>(Violation::Lost, &[Violation::OutOfOrder]);
+}
+
+#[test]
+fn an_old_lane_told_by_the_count_of_now_doubles_rows() {
+    caught_moving::<heirs::CountOfNow>(Violation::Copy, &[Violation::Lost, Violation::OutOfOrder]);
 }

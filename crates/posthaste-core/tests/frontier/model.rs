@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use posthaste_core::frontier::Snapshot;
 
 pub(crate) const SESSIONS: usize = 5;
+pub(crate) const KEYS: u8 = 3;
 
 /// What a writer, or the ground it stands on, does.
 #[derive(Clone, Debug)]
@@ -27,6 +28,16 @@ pub(crate) struct Stored {
     pub(crate) key: u8,
     pub(crate) stated_at: u64,
     pub(crate) visible_at: u64,
+    /// In which cluster it was stated: a copy keeps the ids of the one that it was copied from.
+    cluster: u32,
+}
+
+impl Stored {
+    /// Of n lanes it belongs to this one modulo n; with two, three and four lanes, some keys share
+    /// a lane and others move.
+    pub(crate) fn hash(&self) -> u64 {
+        [5, 6, 11][usize::from(self.key)]
+    }
 }
 
 #[derive(Default)]
@@ -40,7 +51,12 @@ pub(crate) struct Database {
     clock: u64,
     next_xid: u64,
     latest_ended: u64,
+    cluster: u32,
+    /// The last transaction id of the cluster before it was handed to us.
+    foreign: u64,
     sequence: u64,
+    /// Up to where an adopter has raised the sequence for good.
+    raised: u64,
     cache: u64,
     one_writer: bool,
     sessions: [Session; SESSIONS],
@@ -54,7 +70,10 @@ impl Database {
             clock: 0,
             next_xid: 3,
             latest_ended: 2,
+            cluster: 0,
+            foreign: 2,
             sequence: 0,
+            raised: 0,
             cache,
             one_writer,
             sessions: Default::default(),
@@ -126,7 +145,8 @@ impl Database {
         let stated_at = self.clock;
         let session = &mut self.sessions[session];
         let seq = session.numbers.pop().expect("a block was drawn");
-        session.rows.push(Stored { seq, xid, key, stated_at, visible_at: u64::MAX });
+        let cluster = self.cluster;
+        session.rows.push(Stored { seq, xid, key, stated_at, visible_at: u64::MAX, cluster });
     }
 
     fn end(&mut self, session: usize) -> Vec<Stored> {
@@ -138,10 +158,35 @@ impl Database {
     }
 
     fn crash(&mut self) {
+        let here = self.table.values().filter(|row| row.cluster == self.cluster);
+        let latest = here.map(|row| row.xid).max().unwrap_or(self.foreign);
+        self.begin_again(latest.max(self.foreign));
+    }
+
+    /// Dumped and restored into a cluster whose last transaction id was `latest`.
+    pub(crate) fn restore(&mut self, latest: u64) {
+        self.cluster += 1;
+        self.foreign = latest;
+        self.begin_again(latest);
+    }
+
+    fn begin_again(&mut self, latest: u64) {
         self.sessions = Default::default();
-        let traces = self.table.values().map(|row| row.xid);
-        self.latest_ended = traces.max().unwrap_or(2).max(2);
-        self.next_xid = self.latest_ended + 1;
-        self.sequence = self.table.keys().next_back().copied().unwrap_or(0);
+        self.latest_ended = latest;
+        self.next_xid = latest + 1;
+        let highest = self.table.keys().next_back().copied().unwrap_or(0);
+        self.sequence = highest.max(self.raised);
+    }
+
+    /// Holds writers off as a lock on the table does: those that have stated rows come to their
+    /// end first, the others go on later. Returns the floor.
+    pub(crate) fn hold_writers(&mut self) -> u64 {
+        for session in 0..SESSIONS {
+            if !self.sessions[session].rows.is_empty() {
+                self.act(&Act::Commit(session));
+            }
+        }
+        self.raised = self.sequence;
+        self.sequence
     }
 }

@@ -165,7 +165,7 @@ mutant!(
     SecondSnapshotKept,
     |from, database, limit, meanwhile| {
         let mut rows = late(from, database, limit);
-        if rows.len() == limit {
+        if from.late.is_some() || rows.len() == limit {
             return exact(from, database, limit);
         }
         meanwhile.iter().for_each(|act| database.act(act));
@@ -179,7 +179,7 @@ mutant!(
     FirstSnapshotKept,
     |from, database, limit, meanwhile| {
         let mut rows = late(from, database, limit);
-        if rows.len() == limit {
+        if from.late.is_some() || rows.len() == limit {
             return exact(from, database, limit);
         }
         let seen = database.snapshot();

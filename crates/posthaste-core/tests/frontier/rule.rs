@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use posthaste_core::frontier::{Frontier, Row};
+use posthaste_core::frontier::{BadInheritance, Frontier, Row};
 use posthaste_core::outbox::ReadLimit;
 
 use crate::model::{Act, Database, Stored};
@@ -13,6 +13,16 @@ pub(crate) struct Reading<S> {
     pub(crate) rows: Vec<u64>,
     pub(crate) next: S,
     pub(crate) more: bool,
+}
+
+/// What a printed state is, and says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Token {
+    pub(crate) length: usize,
+    /// Late rows were cut.
+    pub(crate) catching_up: bool,
+    pub(crate) adopting: bool,
+    pub(crate) inheriting: bool,
 }
 
 pub(crate) trait Rule {
@@ -36,21 +46,30 @@ pub(crate) trait Rule {
     /// The highest number that was read.
     fn frontier(state: &Self::State) -> u64;
 
-    /// Whether the state says that a committed row was sent, if it can say so at all.
-    fn has_sent(_state: &Self::State, _seq: u64, _xid: u64) -> Option<bool> {
+    /// Whether the state says that a committed row of its lane was sent, if it can say so at all.
+    fn has_sent(_state: &Self::State, _row: &Stored) -> Option<bool> {
         None
     }
 
-    /// Length of the printed state, and whether it says that late rows were cut.
-    fn token(_state: &Self::State) -> (usize, bool) {
-        (0, false)
+    fn token(_state: &Self::State) -> Token {
+        Token::default()
+    }
+
+    /// Goes on in another cluster; of no meaning to a rule that stays where it is.
+    fn adopt(state: Self::State, _floor: u64) -> Self::State {
+        state
+    }
+
+    /// Where each of `lanes` new lanes begins; `None` if the old ones cannot be divided now.
+    fn inherit(_old: &[Self::State], _lanes: usize) -> Option<Self::State> {
+        None
     }
 }
 
 /// Rows of different sizes, so that now and then the bytes cut a reading and not the count.
 fn size(row: &Stored) -> Row<()> {
     let bytes = usize::try_from(row.seq % 4).expect("a small number");
-    Row { seq: row.seq, xid: row.xid, hash: 0, bytes, body: () }
+    Row { seq: row.seq, xid: row.xid, hash: row.hash(), bytes, body: () }
 }
 
 /// The rule of the core.
@@ -91,11 +110,28 @@ impl Rule for Exact {
         state.through()
     }
 
-    fn has_sent(state: &Frontier, seq: u64, xid: u64) -> Option<bool> {
-        Some(state.has_sent(seq, xid, 0))
+    fn has_sent(state: &Frontier, row: &Stored) -> Option<bool> {
+        Some(state.has_sent(row.seq, row.xid, row.hash()))
     }
 
-    fn token(state: &Frontier) -> (usize, bool) {
-        (state.checkpoint().as_str().len(), state.catching_up().is_some())
+    fn token(state: &Frontier) -> Token {
+        Token {
+            length: state.checkpoint().as_str().len(),
+            catching_up: state.catching_up().is_some(),
+            adopting: state.adopting().is_some(),
+            inheriting: state.inheriting(),
+        }
+    }
+
+    fn adopt(state: Frontier, floor: u64) -> Frontier {
+        state.adopt(floor)
+    }
+
+    fn inherit(old: &[Frontier], _lanes: usize) -> Option<Frontier> {
+        match Frontier::inherit(old) {
+            Ok(begun) => Some(begun),
+            Err(BadInheritance::StillInheriting { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
     }
 }

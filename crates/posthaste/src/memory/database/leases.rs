@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use posthaste_core::StoreError;
+use posthaste_core::database::HeldLease;
 use posthaste_core::lease::{self, Claim, Lease, Leases};
 
 use super::MemoryDatabase;
@@ -55,5 +56,11 @@ impl Leases for MemoryDatabase {
             row.owner = None;
         }
         Ok(())
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<HeldLease>, StoreError> {
+        let mut held = self.shared.migrated()?.held_leases(self.shared.clock.now());
+        held.retain(|lease| lease.name.starts_with(prefix));
+        Ok(held)
     }
 }

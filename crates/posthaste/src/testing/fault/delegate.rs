@@ -92,6 +92,13 @@ macro_rules! delegate_seam {
             ) -> Result<(), posthaste_core::StoreError> {
                 self.inner.release(lease).await
             }
+
+            async fn held(
+                &self,
+                prefix: &str,
+            ) -> Result<Vec<posthaste_core::database::HeldLease>, posthaste_core::StoreError> {
+                self.inner.held(prefix).await
+            }
         }
     };
     (Lanes, $wrapper:ident) => {

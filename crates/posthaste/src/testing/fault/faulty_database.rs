@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use posthaste_core::database::{EntryFilter, Listed, Migrated, Monitor, Schema, Status, Upkeep};
+use posthaste_core::database::{
+    EntryFilter, HeldLease, Listed, Migrated, Monitor, Schema, Status, Upkeep,
+};
 use posthaste_core::dead_letter::{DeadFilter, DeadLetter, DeadLetters};
 use posthaste_core::finding::Finding;
 use posthaste_core::inbox::{Acceptance, Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
@@ -209,6 +211,10 @@ impl<D: ?Sized + Leases> Leases for FaultyDatabase<D> {
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         self.guard(Call::Release, self.inner.release(lease)).await
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<HeldLease>, StoreError> {
+        self.guard(Call::Leases, self.inner.held(prefix)).await
     }
 }
 

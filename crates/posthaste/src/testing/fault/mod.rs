@@ -55,6 +55,7 @@ pub enum Call {
     Acquire,
     Renew,
     Release,
+    Leases,
     Division,
     WantLanes,
     Divide,
