@@ -29,6 +29,9 @@ CREATE TABLE posthaste.cluster (
     database_oid bigint NOT NULL,
     -- The name of the database, for people.
     database_name text NOT NULL,
+    -- Rows up to this seq have transaction ids of an earlier database; readers that start compare
+    -- those above it only. 0 where nothing was adopted.
+    floor bigint NOT NULL DEFAULT 0,
     -- When this was noted.
     noted_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -260,6 +263,8 @@ CREATE TABLE posthaste.held (
     seq bigint NOT NULL,
     -- Its posthaste.lane_hash.
     hash bigint NOT NULL,
+    -- The lane that it falls into as the destination is divided now.
+    lane integer NOT NULL,
     -- Its topic.
     topic text NOT NULL,
     -- Its kind.
@@ -283,13 +288,18 @@ CREATE TABLE posthaste.held (
     PRIMARY KEY (destination, seq)
 );
 
-CREATE INDEX held_ready ON posthaste.held (destination, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX held_ready ON posthaste.held (destination, lane, ready_at, seq)
+    WHERE ready_at IS NOT NULL;
 
 CREATE INDEX held_line ON posthaste.held (destination, topic, key, seq)
     WHERE key IS NOT NULL AND state IN ('retry', 'behind', 'parked');
 
-CREATE INDEX held_route ON posthaste.held (destination, topic, kind, seq)
+CREATE INDEX held_route ON posthaste.held (destination, lane, topic, kind, seq)
     WHERE state = 'unroutable';
+
+-- The one of each lane, topic and kind that is tried for the others.
+CREATE INDEX held_probe ON posthaste.held (destination, lane, topic, kind)
+    WHERE state = 'unroutable' AND ready_at IS NOT NULL;
 
 -- Who may act, until when, and with which token.
 CREATE TABLE posthaste.lease (
@@ -467,5 +477,645 @@ CREATE TABLE posthaste.audit (
     -- Why it was given up; NULL for a repost.
     reason text
 );
+
+-- ---------------------------------------------------------------------------------------------
+-- What the relay does, each in one round trip. Functions, because a plan that is made anew for
+-- every call costs more than the call, and because the settings under which these plans are good
+-- then hold whatever pool, proxy or server default stands in between.
+
+-- Fails where transaction ids mean something else than the checkpoints say.
+CREATE OR REPLACE FUNCTION posthaste.refuse_foreign() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- Who this server is never changes while it runs, so each session finds it out once.
+    here text := current_setting('posthaste_relay.here', true);
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction',
+            MESSAGE = 'posthaste: this server is a standby; its snapshots say nothing of commits';
+    END IF;
+    IF coalesce(here, '') = '' THEN
+        SELECT set_config('posthaste_relay.here', s.system_identifier || '/' || d.oid, false)
+        INTO here FROM pg_control_system() s, pg_database d WHERE d.datname = current_database();
+    END IF;
+    IF NOT EXISTS (SELECT 1 FROM posthaste.cluster c
+        WHERE c.system_identifier || '/' || c.database_oid = here)
+    THEN
+        RAISE EXCEPTION USING ERRCODE = 'PH001', MESSAGE =
+            'posthaste: this database is a copy of the one that its checkpoints belong to';
+    END IF;
+END
+$$;
+
+-- What a row counts against a limit of bytes.
+CREATE FUNCTION posthaste.weight(headers jsonb, payload text, payload_bytes bytea)
+RETURNS integer
+LANGUAGE sql STABLE
+RETURN 256 + coalesce(pg_column_size(headers), 0) + coalesce(octet_length(payload), 0)
+    + coalesce(octet_length(payload_bytes), 0);
+
+-- What a relay reads past a checkpoint, and first the snapshot in a row of its own, with the time
+-- in stated_at. The function is stable, so that all of its statements see what the snapshot of the
+-- calling statement sees.
+--
+-- Late rows are those with late_after < seq <= late_through that a transaction in running, or one
+-- from unseen_from on, has stated. If there is still_below, they are also those that this snapshot
+-- (with still_running) sees. New rows are those with new_after < seq <= new_through. Rows of other
+-- lanes, and those past the limit of bytes, come without a body.
+CREATE FUNCTION posthaste.read_outbox(
+    the_destination text, the_lane integer, lanes integer, hashed boolean,
+    late_after bigint, late_through bigint, running xid8[], unseen_from xid8,
+    still_running xid8[], still_below xid8,
+    new_after bigint, new_through bigint, most bigint, bytes bigint
+) RETURNS TABLE (
+    snapshot text, seq bigint, xid xid8, hash bigint, mine boolean, fits boolean, size integer,
+    id uuid, topic text, kind text, key text, content_type text, headers text,
+    stated_at timestamptz, due_at timestamptz, payload text, payload_bytes bytea, blocked boolean,
+    unroutable boolean
+)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET max_parallel_workers_per_gather = 0
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    late bigint[] := '{}';
+    -- Of transactions that began after the snapshot of the checkpoint; not in order.
+    began bigint[];
+    used bigint := 0;
+BEGIN
+    PERFORM posthaste.refuse_foreign();
+    snapshot := pg_current_snapshot();
+    stated_at := clock_timestamp();
+    RETURN NEXT;
+
+    IF late_after < late_through THEN
+        -- Pairs are compared, because only the index on both columns has these in their order, and
+        -- no other plan will do: how many rows a transaction has stated is in no statistics.
+        began := ARRAY(
+            SELECT o.seq FROM posthaste.outbox o
+            WHERE (o.xid, o.seq) >= (unseen_from, 0) AND o.seq + 0 > late_after
+                AND o.seq <= late_through
+                AND (still_below IS NULL
+                    OR o.xid < still_below AND o.xid <> ALL (still_running))
+            ORDER BY o.xid, o.seq LIMIT 4 * most + 1);
+        IF cardinality(began) > 4 * most THEN
+            -- So many late rows stand close together.
+            RETURN QUERY
+            WITH found AS (
+                SELECT o.* FROM posthaste.outbox o
+                WHERE o.seq > late_after AND o.seq <= late_through
+                    AND (o.xid >= unseen_from OR o.xid = ANY (running))
+                    AND (still_below IS NULL
+                        OR o.xid < still_below AND o.xid <> ALL (still_running))
+                ORDER BY o.seq LIMIT most),
+            placed AS (
+                SELECT o.*,
+                    CASE WHEN hashed THEN posthaste.lane_hash(o.key, o.id) ELSE 0 END AS hash
+                FROM found o),
+            sized AS (
+                SELECT p.*, p.hash % lanes = the_lane AS mine, CASE WHEN p.hash % lanes = the_lane
+                    THEN posthaste.weight(p.headers, p.payload, p.payload_bytes) ELSE 1 END AS size
+                FROM placed p),
+            fitting AS (
+                SELECT s.*, s.mine AND used - s.size
+                    + sum(s.size) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) < bytes AS fits
+                FROM sized s)
+            SELECT NULL, f.seq, f.xid, f.hash, f.mine, f.fits, f.size,
+                CASE WHEN f.fits THEN f.id END, CASE WHEN f.fits THEN f.topic END,
+                CASE WHEN f.fits THEN f.kind END, CASE WHEN f.fits THEN f.key END,
+                CASE WHEN f.fits THEN f.content_type END, CASE WHEN f.fits THEN f.headers::text END,
+                CASE WHEN f.fits THEN f.stated_at END, CASE WHEN f.fits THEN f.due_at END,
+                CASE WHEN f.fits THEN f.payload END, CASE WHEN f.fits THEN f.payload_bytes END,
+                f.fits AND f.key IS NOT NULL AND EXISTS (SELECT 1 FROM posthaste.held h
+                    WHERE h.destination = the_destination AND h.topic = f.topic AND h.key = f.key
+                        AND h.state IN ('retry', 'behind', 'parked')),
+                f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
+                    WHERE h.destination = the_destination AND h.lane = the_lane
+                        AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL)
+            FROM fitting f ORDER BY f.seq;
+            RETURN;
+        END IF;
+        IF cardinality(running) > 0 THEN
+            late := ARRAY(
+                SELECT l.seq FROM unnest(running) AS t (id) CROSS JOIN LATERAL (
+                    SELECT o.seq FROM posthaste.outbox o
+                    WHERE (o.xid, o.seq) > (t.id, late_after)
+                        AND (o.xid, o.seq) <= (t.id, late_through) AND o.seq <= late_through
+                        AND (still_below IS NULL
+                            OR o.xid < still_below AND o.xid <> ALL (still_running))
+                    ORDER BY o.xid, o.seq LIMIT most) l);
+        END IF;
+        late := ARRAY(SELECT u.seq FROM unnest(late || began) AS u (seq) ORDER BY u.seq LIMIT most);
+    END IF;
+    IF cardinality(late) > 0 THEN
+        RETURN QUERY
+        WITH found AS (
+            SELECT o.* FROM unnest(late) AS l (seq) JOIN posthaste.outbox o ON o.seq = l.seq),
+        placed AS (
+            SELECT o.*,
+                CASE WHEN hashed THEN posthaste.lane_hash(o.key, o.id) ELSE 0 END AS hash
+            FROM found o),
+        sized AS (
+            SELECT p.*, p.hash % lanes = the_lane AS mine, CASE WHEN p.hash % lanes = the_lane
+                THEN posthaste.weight(p.headers, p.payload, p.payload_bytes) ELSE 1 END AS size
+            FROM placed p),
+        fitting AS (
+            SELECT s.*, s.mine AND used - s.size
+                + sum(s.size) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) < bytes AS fits
+            FROM sized s)
+        SELECT NULL, f.seq, f.xid, f.hash, f.mine, f.fits, f.size,
+            CASE WHEN f.fits THEN f.id END, CASE WHEN f.fits THEN f.topic END,
+            CASE WHEN f.fits THEN f.kind END, CASE WHEN f.fits THEN f.key END,
+            CASE WHEN f.fits THEN f.content_type END, CASE WHEN f.fits THEN f.headers::text END,
+            CASE WHEN f.fits THEN f.stated_at END, CASE WHEN f.fits THEN f.due_at END,
+            CASE WHEN f.fits THEN f.payload END, CASE WHEN f.fits THEN f.payload_bytes END,
+            f.fits AND f.key IS NOT NULL AND EXISTS (SELECT 1 FROM posthaste.held h
+                WHERE h.destination = the_destination AND h.topic = f.topic AND h.key = f.key
+                    AND h.state IN ('retry', 'behind', 'parked')),
+            f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
+                WHERE h.destination = the_destination AND h.lane = the_lane
+                    AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL)
+        FROM fitting f ORDER BY f.seq;
+        used := (SELECT sum(posthaste.weight(o.headers, o.payload, o.payload_bytes))
+            FROM unnest(late) AS l (seq) JOIN posthaste.outbox o ON o.seq = l.seq);
+    END IF;
+    IF new_after IS NOT NULL AND cardinality(late) < most THEN
+        RETURN QUERY
+        WITH found AS (
+            SELECT o.* FROM posthaste.outbox o
+            WHERE o.seq > new_after AND (new_through IS NULL OR o.seq <= new_through)
+            ORDER BY o.seq LIMIT most - cardinality(late)),
+        placed AS (
+            SELECT o.*,
+                CASE WHEN hashed THEN posthaste.lane_hash(o.key, o.id) ELSE 0 END AS hash
+            FROM found o),
+        sized AS (
+            SELECT p.*, p.hash % lanes = the_lane AS mine, CASE WHEN p.hash % lanes = the_lane
+                THEN posthaste.weight(p.headers, p.payload, p.payload_bytes) ELSE 1 END AS size
+            FROM placed p),
+        fitting AS (
+            SELECT s.*, s.mine AND used - s.size
+                + sum(s.size) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) < bytes AS fits
+            FROM sized s)
+        SELECT NULL, f.seq, f.xid, f.hash, f.mine, f.fits, f.size,
+            CASE WHEN f.fits THEN f.id END, CASE WHEN f.fits THEN f.topic END,
+            CASE WHEN f.fits THEN f.kind END, CASE WHEN f.fits THEN f.key END,
+            CASE WHEN f.fits THEN f.content_type END, CASE WHEN f.fits THEN f.headers::text END,
+            CASE WHEN f.fits THEN f.stated_at END, CASE WHEN f.fits THEN f.due_at END,
+            CASE WHEN f.fits THEN f.payload END, CASE WHEN f.fits THEN f.payload_bytes END,
+            f.fits AND f.key IS NOT NULL AND EXISTS (SELECT 1 FROM posthaste.held h
+                WHERE h.destination = the_destination AND h.topic = f.topic AND h.key = f.key
+                    AND h.state IN ('retry', 'behind', 'parked')),
+            f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
+                WHERE h.destination = the_destination AND h.lane = the_lane
+                    AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL)
+        FROM fitting f ORDER BY f.seq;
+    END IF;
+END
+$$;
+
+-- What may leave the side table, and first the time, with the time at which the next one may in
+-- due_at, in a row of its own. found and looked_at are the numbers of those that could be sent
+-- and of those that were looked at.
+--
+-- Those that could be sent the longest are looked at. Before its time none is; one that is tried
+-- again is ready if all that is before it in its line is, as far as that was looked at; one that
+-- was not due before is only told that it has to wait for its line.
+CREATE FUNCTION posthaste.read_held(
+    the_destination text, the_lane integer, most bigint, bytes bigint, look_at bigint
+) RETURNS TABLE (
+    now timestamptz, next_at timestamptz, found bigint, looked_at bigint, seq bigint,
+    attempts integer, gone boolean, fits boolean, id uuid, topic text, kind text, key text,
+    content_type text, headers text, stated_at timestamptz, due_at timestamptz, payload text,
+    payload_bytes bytea, blocked boolean, unroutable boolean
+)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET max_parallel_workers_per_gather = 0
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    clock CONSTANT timestamptz := clock_timestamp();
+    near bigint[];
+    edge_at timestamptz;
+    edge_seq bigint;
+    first bigint[];
+BEGIN
+    PERFORM posthaste.refuse_foreign();
+    SELECT array_agg(n.seq), max(n.ready_at) INTO near, edge_at
+    FROM (SELECT h.seq, h.ready_at FROM posthaste.held h
+        WHERE h.destination = the_destination AND h.lane = the_lane AND h.ready_at <= clock
+        ORDER BY h.ready_at, h.seq LIMIT look_at) n;
+    looked_at := coalesce(cardinality(near), 0);
+    IF looked_at > 0 THEN
+        edge_seq := near[looked_at];
+        first := ARRAY(
+            SELECT h.seq FROM unnest(near) AS n (seq)
+            JOIN posthaste.held h ON h.destination = the_destination AND h.seq = n.seq
+            WHERE h.state IN ('due', 'unroutable') OR h.key IS NULL
+                OR h.state = 'retry' AND NOT EXISTS (SELECT 1 FROM posthaste.held e
+                    WHERE e.destination = the_destination AND e.topic = h.topic AND e.key = h.key
+                        AND e.state IN ('retry', 'behind', 'parked') AND e.seq < h.seq
+                        AND (e.state <> 'retry' OR e.ready_at IS NULL
+                            OR (e.ready_at, e.seq) > (edge_at, edge_seq)))
+            ORDER BY h.seq LIMIT most + 1);
+    END IF;
+    now := clock;
+    found := coalesce(cardinality(first), 0);
+    next_at := (SELECT h.ready_at FROM posthaste.held h
+        WHERE h.destination = the_destination AND h.lane = the_lane AND h.ready_at > clock
+        ORDER BY h.ready_at LIMIT 1);
+    RETURN NEXT;
+    IF found = 0 THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    WITH placed AS (
+        SELECT f.seq, f.place, o.seq IS NULL AS gone, o.id, o.topic, o.kind, o.key, o.content_type,
+            o.headers, o.stated_at, o.due_at, o.payload, o.payload_bytes,
+            posthaste.weight(o.headers, o.payload, o.payload_bytes) AS size
+        FROM unnest(first) WITH ORDINALITY AS f (seq, place)
+        LEFT JOIN posthaste.outbox o ON o.seq = f.seq),
+    fitting AS (
+        SELECT p.*, p.place <= most AND sum(p.size)
+            OVER (ORDER BY p.seq ROWS UNBOUNDED PRECEDING) - p.size < bytes AS fits
+        FROM placed p)
+    SELECT NULL::timestamptz, NULL::timestamptz, NULL::bigint, NULL::bigint, f.seq, h.attempts,
+        f.gone, true, f.id, f.topic, f.kind, f.key, f.content_type, f.headers::text, f.stated_at,
+        f.due_at, f.payload, f.payload_bytes,
+        h.state IN ('due', 'unroutable') AND h.key IS NOT NULL AND EXISTS (
+            SELECT 1 FROM posthaste.held e
+            WHERE e.destination = the_destination AND e.topic = h.topic AND e.key = h.key
+                AND e.state IN ('retry', 'behind', 'parked')
+                AND (h.state = 'due' OR e.seq < h.seq)),
+        h.state <> 'unroutable' AND EXISTS (SELECT 1 FROM posthaste.held e
+            WHERE e.destination = the_destination AND e.lane = the_lane AND e.topic = h.topic
+                AND e.kind = h.kind AND e.state = 'unroutable' AND e.ready_at IS NOT NULL
+                AND e.seq < h.seq)
+    FROM fitting f
+    JOIN posthaste.held h ON h.destination = the_destination AND h.seq = f.seq
+    WHERE f.fits ORDER BY f.seq;
+END
+$$;
+
+-- Makes the heads of lines ready if nothing failed stands before them. Looks at the first of each
+-- line only, so that its cost does not depend on how long the line is.
+CREATE FUNCTION posthaste.free_lines(
+    the_destination text, topics text[], keys text[], at timestamptz
+) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    line record;
+    heads bigint[];
+BEGIN
+    FOR line IN SELECT DISTINCT l.topic, l.key FROM unnest(topics, keys) AS l (topic, key)
+        WHERE l.key IS NOT NULL ORDER BY l.topic, l.key
+    LOOP
+        heads := ARRAY(
+            SELECT f.seq FROM (
+                SELECT h.seq, bool_and(h.state = 'behind')
+                    OVER (ORDER BY h.seq ROWS UNBOUNDED PRECEDING) AS free
+                FROM (SELECT i.seq, i.state FROM posthaste.held i
+                    WHERE i.destination = the_destination AND i.topic = line.topic
+                        AND i.key = line.key AND i.state IN ('retry', 'behind', 'parked')
+                    ORDER BY i.seq LIMIT 256) h) f
+            WHERE f.free);
+        IF cardinality(heads) > 0 THEN
+            UPDATE posthaste.held h SET state = 'retry', ready_at = at
+            WHERE h.destination = the_destination AND h.seq = ANY (heads);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Sees to it that of the messages of a topic and kind that are set aside in a lane just the first
+-- is tried, at the time at which it was to be tried already or at probe_at.
+CREATE FUNCTION posthaste.place_probe(
+    the_destination text, the_lane integer, the_topic text, the_kind text, probe_at timestamptz
+) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    first record;
+BEGIN
+    SELECT h.seq, h.ready_at INTO first FROM posthaste.held h
+    WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = the_topic
+        AND h.kind = the_kind AND h.state = 'unroutable' ORDER BY h.seq LIMIT 1;
+    IF first.seq IS NULL THEN
+        RETURN;
+    END IF;
+    UPDATE posthaste.held h SET ready_at = NULL
+    WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = the_topic
+        AND h.kind = the_kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL
+        AND h.seq <> first.seq;
+    IF first.ready_at IS NULL THEN
+        UPDATE posthaste.held h SET ready_at = probe_at
+        WHERE h.destination = the_destination AND h.seq = first.seq;
+    END IF;
+END
+$$;
+
+-- Serialises those who change several lines of a destination at once with the relays that settle
+-- in its lanes.
+CREATE FUNCTION posthaste.lock_lines(the_destination text, alone boolean) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name CONSTANT bigint := hashtextextended('posthaste.held ' || the_destination, 0);
+BEGIN
+    IF alone THEN
+        PERFORM pg_advisory_xact_lock(name);
+    ELSE
+        PERFORM pg_advisory_xact_lock_shared(name);
+    END IF;
+END
+$$;
+
+-- Carries out a settlement: 'done'; 'repeated' if its number was taken before, so that everything
+-- is done already; 'fenced' if the lease or the lane is not the current one. verdicts is an array
+-- of {"seq", "verdict", "topic", "key", "attempts", "delay" in microseconds, "reason", "detail",
+-- "park"} of all that is more than sent as it was read.
+CREATE FUNCTION posthaste.settle(
+    lease_name text, lease_token bigint, number bigint, the_destination text, the_lane integer,
+    lanes integer, the_token text, the_through bigint, sent bigint, failed bigint, dead bigint,
+    first_position bigint, last_position bigint, verdicts jsonb
+) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+SET jit = off
+AS $$
+DECLARE
+    clock CONSTANT timestamptz := clock_timestamp();
+BEGIN
+    PERFORM posthaste.refuse_foreign();
+    -- A division changes the tokens of all leases after this, so it cannot come in between.
+    IF lanes <> coalesce((SELECT d.now FROM posthaste.lanes d
+        WHERE d.destination = the_destination), 1)
+    THEN
+        RETURN 'fenced';
+    END IF;
+    UPDATE posthaste.lease l SET settlement = number
+    WHERE l.name = lease_name AND l.token = lease_token AND l.settlement < number;
+    IF NOT FOUND THEN
+        PERFORM 1 FROM posthaste.lease l WHERE l.name = lease_name AND l.token = lease_token;
+        RETURN CASE WHEN FOUND THEN 'repeated' ELSE 'fenced' END;
+    END IF;
+    IF verdicts IS NOT NULL THEN
+        PERFORM posthaste.file_verdicts(the_destination, the_lane, lanes, verdicts, clock);
+    END IF;
+    UPDATE posthaste.checkpoint c
+    SET token = coalesce(the_token, c.token), through = coalesce(the_through, c.through),
+        moved_at = clock
+    WHERE c.destination = the_destination AND c.of = lanes AND c.lane = the_lane
+        AND c.through <= coalesce(the_through, c.through);
+    IF NOT FOUND THEN
+        INSERT INTO posthaste.checkpoint (destination, lane, of, token, through, moved_at)
+        VALUES (the_destination, the_lane, lanes, coalesce(the_token, ''),
+            coalesce(the_through, 0), clock)
+        ON CONFLICT (destination, of, lane) DO NOTHING;
+    END IF;
+    INSERT INTO posthaste.batch (destination, lane, token, settlement, at, sent, failed, dead,
+        first_position, last_position)
+    VALUES (the_destination, the_lane, lease_token, number, clock, sent, failed, dead,
+        first_position, last_position);
+    RETURN 'done';
+END
+$$;
+
+-- A history of failures with one more, without its oldest if it is full.
+CREATE FUNCTION posthaste.longer_history(
+    history jsonb, at timestamptz, attempt integer, detail text
+) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN CASE WHEN jsonb_array_length(coalesce(history, '[]')) >= 20 THEN history - 0
+    ELSE coalesce(history, '[]') END || jsonb_build_object(
+        'at', (extract(epoch FROM at) * 1000000)::bigint, 'attempt', attempt, 'detail', detail);
+
+-- Files what waits, takes away what is sent and writes dead letters.
+CREATE FUNCTION posthaste.file_verdicts(
+    the_destination text, the_lane integer, lanes integer, verdicts jsonb, clock timestamptz
+) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    topics text[];
+    keys text[];
+    more_topics text[];
+    more_keys text[];
+    route record;
+    portion bigint[];
+BEGIN
+    PERFORM posthaste.lock_lines(the_destination, false);
+    -- The lines that are touched, before anything is changed.
+    SELECT array_agg(coalesce(h.topic, v.topic)), array_agg(coalesce(h.key, v.key))
+    INTO topics, keys
+    FROM jsonb_to_recordset(verdicts) AS v (seq bigint, topic text, key text)
+    LEFT JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq;
+    -- Routes of which one was tried for the others and has another verdict now.
+    FOR route IN
+        SELECT DISTINCT h.topic, h.kind
+        FROM jsonb_to_recordset(verdicts) AS v (seq bigint, verdict text)
+        JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq
+        WHERE h.state = 'unroutable' AND v.verdict <> 'unroutable'
+        ORDER BY h.topic, h.kind
+    LOOP
+        portion := ARRAY(SELECT h.seq FROM posthaste.held h
+            WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = route.topic
+                AND h.kind = route.kind AND h.state = 'unroutable' ORDER BY h.seq LIMIT 1000);
+        WITH released AS (
+            UPDATE posthaste.held h
+            SET state = CASE WHEN h.key IS NULL THEN 'retry' ELSE 'behind' END,
+                ready_at = CASE WHEN h.key IS NULL THEN clock END
+            WHERE h.destination = the_destination AND h.seq = ANY (portion)
+            RETURNING h.topic, h.key)
+        SELECT array_agg(r.topic), array_agg(r.key) INTO more_topics, more_keys FROM released r;
+        topics := topics || more_topics;
+        keys := keys || more_keys;
+        PERFORM posthaste.place_probe(the_destination, the_lane, route.topic, route.kind, clock);
+    END LOOP;
+
+    -- A row that somebody has deleted meanwhile leaves a dead letter all the same.
+    INSERT INTO posthaste.dead_letter (side, name, seq, id, topic, kind, key, headers,
+        content_type, payload, payload_bytes, stated_at, due_at, reason, detail, attempts,
+        first_failed_at, dead_at, history, parked)
+    SELECT 'relay', the_destination, v.seq, o.id, coalesce(o.topic, h.topic, v.topic),
+        coalesce(o.kind, h.kind), coalesce(o.key, h.key, v.key), o.headers, o.content_type,
+        o.payload, o.payload_bytes, o.stated_at, o.due_at, v.reason, v.detail, v.attempts,
+        coalesce(h.first_failed_at, clock), clock,
+        posthaste.longer_history(h.history, clock, v.attempts, v.detail), v.park
+    FROM (SELECT v.ordinality, r.* FROM jsonb_array_elements(verdicts) WITH ORDINALITY AS v (value),
+            jsonb_to_record(v.value) AS r (seq bigint, verdict text, topic text, key text,
+                reason text, detail text, attempts integer, park boolean)
+        WHERE r.verdict = 'dead') v
+    LEFT JOIN posthaste.outbox o ON o.seq = v.seq
+    LEFT JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq
+    ORDER BY v.ordinality;
+    DELETE FROM posthaste.held h
+    USING jsonb_to_recordset(verdicts) AS v (seq bigint, verdict text)
+    WHERE h.destination = the_destination AND h.seq = v.seq AND v.verdict IN ('sent', 'dead');
+
+    INSERT INTO posthaste.held AS h (destination, seq, hash, lane, topic, kind, key, state,
+        attempts, ready_at, detail, first_failed_at, history)
+    SELECT the_destination, v.seq,
+        -- A row that is gone stays in the lane that it was found in.
+        CASE WHEN o.seq IS NULL THEN the_lane ELSE posthaste.lane_hash(o.key, o.id) END, the_lane,
+        coalesce(v.topic, ''), coalesce(o.kind, ''), v.key,
+        CASE v.verdict WHEN 'dead' THEN 'parked' ELSE v.verdict END, coalesce(v.attempts, 0),
+        CASE v.verdict
+            WHEN 'due' THEN coalesce(o.due_at, 'epoch')
+            WHEN 'retry' THEN clock + v.delay * interval '1 microsecond'
+            WHEN 'unroutable' THEN clock + v.delay * interval '1 microsecond' END,
+        nullif(v.detail, ''),
+        CASE WHEN v.verdict = 'retry' AND v.detail <> '' THEN clock END,
+        CASE WHEN v.verdict = 'retry' AND v.detail <> ''
+            THEN posthaste.longer_history('[]', clock, v.attempts, v.detail) ELSE '[]' END
+    FROM jsonb_to_recordset(verdicts) AS v (seq bigint, verdict text, topic text, key text,
+        attempts integer, delay bigint, detail text, park boolean)
+    LEFT JOIN posthaste.outbox o ON o.seq = v.seq
+    WHERE v.verdict IN ('due', 'retry', 'behind', 'unroutable') OR v.verdict = 'dead' AND v.park
+    ON CONFLICT (destination, seq) DO UPDATE SET
+        state = excluded.state,
+        attempts = CASE WHEN excluded.state = 'retry' THEN excluded.attempts ELSE h.attempts END,
+        ready_at = excluded.ready_at,
+        detail = coalesce(excluded.detail, h.detail),
+        first_failed_at = coalesce(h.first_failed_at, excluded.first_failed_at),
+        history = CASE WHEN excluded.history = '[]' THEN h.history
+            WHEN jsonb_array_length(h.history) >= 20 THEN (h.history - 0) || excluded.history
+            ELSE h.history || excluded.history END;
+
+    FOR route IN
+        SELECT h.topic, h.kind, min(h.ready_at) AS probe_at
+        FROM jsonb_to_recordset(verdicts) AS v (seq bigint, verdict text)
+        JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq
+        WHERE v.verdict = 'unroutable' GROUP BY h.topic, h.kind ORDER BY h.topic, h.kind
+    LOOP
+        PERFORM posthaste.place_probe(
+            the_destination, the_lane, route.topic, route.kind, route.probe_at);
+    END LOOP;
+    PERFORM posthaste.free_lines(the_destination, topics, keys, clock);
+END
+$$;
+
+-- What operators do with dead letters: on several of them all or nothing, each on record. A repost
+-- has no reason, a discard has one.
+CREATE FUNCTION posthaste.act(numbers bigint[], the_actor text, the_reason text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    clock CONSTANT timestamptz := clock_timestamp();
+    place record;
+    wanted bigint;
+    letter record;
+    line record;
+BEGIN
+    FOR place IN SELECT DISTINCT d.name FROM posthaste.dead_letter d
+        WHERE d.number = ANY (numbers) AND d.side = 'relay' ORDER BY d.name
+    LOOP
+        PERFORM posthaste.lock_lines(place.name, true);
+    END LOOP;
+    -- In one order, so that two who act on the same wait for each other in turn.
+    PERFORM 1 FROM posthaste.dead_letter d WHERE d.number = ANY (numbers)
+    ORDER BY d.number FOR UPDATE;
+    FOREACH wanted IN ARRAY numbers LOOP
+        SELECT d.number, d.side, d.name, d.seq, d.id, d.state INTO letter
+        FROM posthaste.dead_letter d WHERE d.number = wanted;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'PH003', MESSAGE =
+                format('posthaste: no dead letter %s; nothing was changed', wanted);
+        END IF;
+        IF letter.state = 'reposted' AND the_reason IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'PH003', MESSAGE = format(
+                'posthaste: dead letter %s was reposted and waits for the consumer ''%s''; '
+                'nothing was changed', wanted, letter.name);
+        END IF;
+        INSERT INTO posthaste.audit (at, actor, action, dead_letter, side, name, seq, id, topic,
+            kind, key, headers, payload, payload_bytes, died_of, reason)
+        SELECT clock, the_actor, CASE WHEN the_reason IS NULL THEN 'repost' ELSE 'discard' END,
+            d.number, d.side, d.name, d.seq, d.id, d.topic, d.kind, d.key,
+            CASE WHEN the_reason IS NOT NULL THEN d.headers END,
+            CASE WHEN the_reason IS NOT NULL AND octet_length(d.payload) <= 65536
+                THEN d.payload END,
+            CASE WHEN the_reason IS NOT NULL AND octet_length(d.payload_bytes) <= 65536
+                THEN d.payload_bytes END,
+            d.reason, the_reason
+        FROM posthaste.dead_letter d WHERE d.number = wanted;
+
+        IF letter.side = 'consumer' THEN
+            IF the_reason IS NULL THEN
+                -- It is kept until its consumer has handled it.
+                DELETE FROM posthaste.inbox i WHERE i.consumer = letter.name AND i.id = letter.id;
+                DELETE FROM posthaste.attempt a WHERE a.consumer = letter.name AND a.id = letter.id;
+                UPDATE posthaste.dead_letter d SET state = 'reposted' WHERE d.number = wanted;
+                CONTINUE;
+            END IF;
+            -- Its id stays in the inbox for the usual time.
+            INSERT INTO posthaste.inbox (consumer, id, outcome, done_at)
+            VALUES (letter.name, letter.id, 'done', clock)
+            ON CONFLICT (consumer, id) DO UPDATE SET outcome = 'done', done_at = clock;
+        ELSIF the_reason IS NULL THEN
+            SELECT o.topic, o.kind, o.key, posthaste.lane_hash(o.key, o.id) AS hash INTO line
+            FROM posthaste.outbox o WHERE o.seq = letter.seq;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION USING ERRCODE = 'PH003', MESSAGE = format(
+                    'posthaste: the message of dead letter %s was deleted from the outbox; '
+                    'publish it anew and discard the letter; nothing was changed', wanted);
+            END IF;
+            -- Sent again, ahead of those that wait behind it.
+            INSERT INTO posthaste.held AS h (destination, seq, hash, lane, topic, kind, key, state,
+                ready_at)
+            VALUES (letter.name, letter.seq, coalesce(line.hash, 0),
+                coalesce(line.hash, 0) % coalesce((SELECT l.now FROM posthaste.lanes l
+                    WHERE l.destination = letter.name), 1),
+                coalesce(line.topic, ''), coalesce(line.kind, ''), line.key, 'retry', clock)
+            ON CONFLICT (destination, seq) DO UPDATE SET state = 'retry', attempts = 0,
+                ready_at = clock, detail = NULL, first_failed_at = NULL, history = '[]';
+        ELSE
+            DELETE FROM posthaste.held h WHERE h.destination = letter.name
+                AND h.seq = letter.seq AND h.state = 'parked'
+            RETURNING h.topic, h.key INTO line;
+            IF FOUND THEN
+                PERFORM posthaste.free_lines(
+                    letter.name, ARRAY[line.topic], ARRAY[line.key], clock);
+            END IF;
+        END IF;
+        DELETE FROM posthaste.dead_letter d WHERE d.number = wanted;
+    END LOOP;
+END
+$$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA posthaste FROM PUBLIC;
