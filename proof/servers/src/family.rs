@@ -16,16 +16,18 @@ pub(crate) struct Member {
 
 impl Member {
     /// From a line of `/proc/ID/stat`; nothing if the process has ended and only waits to be
-    /// reaped.
+    /// reaped. While other threads than the first still end, it has not: they hold its files.
     fn parse(stat: &str) -> Option<Self> {
         // The name is in parentheses and may hold spaces and parentheses itself.
         let (before, after) = (stat.split_once(" (")?.0, stat.rsplit_once(") ")?.1);
         let mut fields = after.split_ascii_whitespace();
-        if matches!(fields.next()?, "Z" | "X") {
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let threads: u32 = fields.nth(15)?.parse().ok()?;
+        if matches!(state, "Z" | "X") && threads <= 1 {
             return None;
         }
-        let parent = fields.next()?.parse().ok()?;
-        Some(Self { id: before.parse().ok()?, parent, started: fields.nth(17)?.parse().ok()? })
+        Some(Self { id: before.parse().ok()?, parent, started: fields.nth(1)?.parse().ok()? })
     }
 
     fn read(id: i32) -> Option<Self> {
@@ -64,10 +66,12 @@ pub(crate) fn family(root: u32) -> Vec<Member> {
 
 #[test]
 fn a_line_of_stat_is_understood() {
-    let rest = "0 0 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
-    let stat = |state: &str| format!("42 (a) (b c) {state} 7 {rest}");
+    let stat = |state: &str, threads: u32| {
+        format!("42 (a) (b c) {state} 7 0 0 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 {threads} 0 777 0 0")
+    };
     let member = Member { id: 42, parent: 7, started: 777 };
-    assert_eq!(Member::parse(&stat("S")), Some(member));
-    assert_eq!(Member::parse(&stat("Z")), None);
+    assert_eq!(Member::parse(&stat("S", 1)), Some(member));
+    assert_eq!(Member::parse(&stat("Z", 1)), None);
+    assert_eq!(Member::parse(&stat("Z", 2)), Some(member));
     assert_eq!(Member::parse("42 (a"), None);
 }

@@ -15,6 +15,7 @@ mod family;
 mod guardian;
 mod http;
 mod log;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod process;
@@ -22,13 +23,16 @@ mod proxy;
 mod rabbitmq;
 
 mod skip;
+mod tls;
 
+pub use pgbouncer::PgBouncer;
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresOptions, TestDatabase};
 
 pub use proxy::{Counts, Direction, Proxy};
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, TestVhost};
 pub use skip::{postgres_or_skip, rabbitmq_or_skip, skip};
+pub use tls::Tls;
 
 /// Runs what blocks beside the runtime, to its end even if the caller is dropped.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -21,7 +21,7 @@ pub use self::options::PostgresOptions;
 use crate::account::Account;
 use crate::guardian::Guardian;
 use crate::process::Process;
-use crate::{blocking, command, log, port};
+use crate::{Tls, blocking, command, log, port};
 
 /// How long a server may take to accept connections; recovery after a crash is part of it.
 const START: Duration = Duration::from_secs(60);
@@ -60,6 +60,7 @@ struct Server {
     account: Option<Account>,
     options: PostgresOptions,
     port: u16,
+    tls: Option<Tls>,
     process: Mutex<Option<Process>>,
     guardian: Guardian,
 }
@@ -89,20 +90,49 @@ impl Postgres {
     }
 
     fn start_now(options: PostgresOptions) -> Self {
+        Self::start_with(options, Server::make_cluster)
+    }
+
+    fn start_with(options: PostgresOptions, make_cluster: impl FnOnce(&Server)) -> Self {
         let (binaries, account) = place().unwrap_or_else(|reason| panic!("{reason}"));
         let guardian = Guardian::start(account).expect("a private directory can be made");
-        let mut server =
-            Server { binaries, account, options, port: 0, process: Mutex::new(None), guardian };
-        server.make_cluster();
+        let tls = options
+            .tls
+            .then(|| Tls::make(guardian.directory(), account).expect("the directory is writable"));
+        let process = Mutex::new(None);
+        let mut server = Server { binaries, account, options, port: 0, tls, process, guardian };
+        make_cluster(&server);
         for _ in 0..PORTS {
             server.port = port::free_port();
             match server.launch(START) {
                 Ok(()) => return Self { server: Arc::new(server) },
-                Err(reason) if server.port_was_taken() => drop(reason),
+                Err(_) if server.port_was_taken() => {}
                 Err(reason) => panic!("PostgreSQL: {reason}\n{}", server.log()),
             }
         }
         panic!("PostgreSQL: {PORTS} ports in a row were taken\n{}", server.log());
+    }
+
+    /// Starts a standby that follows this server and answers questions that change nothing.
+    ///
+    /// # Panics
+    /// If it does not start; the message holds its log.
+    pub async fn standby(&self) -> Self {
+        let postgres = self.clone();
+        blocking(move || {
+            let options = postgres.server.options.clone();
+            Self::start_with(options, |server| server.copy_cluster(postgres.port()))
+        })
+        .await
+    }
+
+    /// Makes a standby a server of its own, and returns when it accepts changes.
+    ///
+    /// # Panics
+    /// If it is no standby, or does not become one.
+    pub async fn promote(&self) {
+        let promoted = self.psql("postgres", "select pg_promote(true, 60)").await;
+        assert_eq!(promoted.as_deref(), Ok("t"), "PostgreSQL:\n{}", self.log());
     }
 
     /// Makes an empty database for one test.
@@ -134,8 +164,26 @@ impl Postgres {
         format!("postgres://{role}@127.0.0.1:{}/{database}", self.port())
     }
 
-    /// The folder with the server's socket.
-    pub fn socket_directory(&self) -> &Path {
+    /// The address of a database with TLS, as the superuser `postgres`; to be completed with the
+    /// authority that is trusted, for example with `&sslrootcert=FILE`.
+    ///
+    /// # Panics
+    /// If the server was started without TLS.
+    pub fn tls_url(&self, database: &str) -> String {
+        assert!(self.server.tls.is_some(), "the server has no TLS: see PostgresOptions::tls");
+        format!("postgres://postgres@localhost:{}/{database}?sslmode=verify-full", self.port())
+    }
+
+    /// The certificates.
+    ///
+    /// # Panics
+    /// If the server was started without TLS.
+    pub fn tls(&self) -> &Tls {
+        self.server.tls.as_ref().expect("the server has no TLS: see PostgresOptions::tls")
+    }
+
+    /// The private folder of the server, with its socket.
+    pub fn directory(&self) -> &Path {
         self.server.guardian.directory()
     }
 
@@ -263,6 +311,15 @@ impl Server {
         }
     }
 
+    fn copy_cluster(&self, port: u16) {
+        let mut copy = self.program("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres", "-R"]);
+        copy.args(["-X", "stream", "--checkpoint=fast", "--no-sync", "-D"]).arg(self.data());
+        if let Err(reason) = command::run(&mut copy, "", START) {
+            panic!("PostgreSQL: no copy of the cluster: {reason}");
+        }
+    }
+
     /// Starts the server on its port and returns when it accepts connections.
     fn launch(&self, within: Duration) -> Result<(), String> {
         fs::write(self.log_file(), "").map_err(|error| error.to_string())?;
@@ -272,6 +329,11 @@ impl Server {
         let chosen = self.options.settings.iter().map(|(name, value)| (&**name, &**value));
         for (name, value) in SETTINGS.into_iter().chain(chosen) {
             command.arg("-c").arg(format!("{name}={value}"));
+        }
+        if let Some(Tls { certificate, key, .. }) = &self.tls {
+            command.args(["-c", "ssl=on", "-c"]);
+            command.arg(format!("ssl_cert_file={}", certificate.display())).arg("-c");
+            command.arg(format!("ssl_key_file={}", key.display()));
         }
         let mut process = Process::start(&mut command, &self.log_file()).map_err(reason)?;
         let deadline = Instant::now() + within;

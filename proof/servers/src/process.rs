@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::family::family;
+use crate::family::{Member, family};
 
 /// How often a process is asked whether it has ended: nobody tells of the end of a grandchild.
 const LOOK: Duration = Duration::from_millis(5);
@@ -55,9 +55,15 @@ impl Process {
             member.signal(Signal::STOP);
         }
         members.extend(family(self.id()));
-        for member in &members {
+        self.finish(&members);
+    }
+
+    /// Kills and reaps it, kills all of these, and returns when they are gone.
+    fn finish(&mut self, members: &[Member]) {
+        for member in members {
             member.signal(Signal::KILL);
         }
+        // It has been reaped already if it ended before.
         drop(self.child.wait());
         let deadline = Instant::now() + VANISH;
         while members.iter().any(|member| member.lives()) {
@@ -91,15 +97,20 @@ impl Process {
         }
     }
 
-    /// Asks it to end with a signal and waits; kills what is left after the time.
+    /// Asks it to end with a signal and waits for it and all its descendants; kills what is left
+    /// after the time.
     pub(crate) fn end(&mut self, signal: Signal, within: Duration) {
+        let members = family(self.id());
         self.resume();
         self.signal(signal);
         let deadline = Instant::now() + within;
-        while self.ended().is_none() && Instant::now() < deadline {
+        while self.ended().is_none() || members.iter().any(|member| member.lives()) {
+            if Instant::now() > deadline {
+                self.kill();
+                return self.finish(&members);
+            }
             thread::sleep(LOOK);
         }
-        self.kill();
     }
 }
 

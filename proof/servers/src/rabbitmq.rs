@@ -6,6 +6,7 @@ mod node;
 mod tests;
 mod vhost;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use self::node::Node;
 pub use self::vhost::TestVhost;
-use crate::{blocking, http};
+use crate::{Tls, blocking, http};
 
 /// What a RabbitMQ server is started with. The default is a broker with its management interface
 /// and nothing else.
@@ -33,6 +34,13 @@ impl RabbitMqOptions {
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets clients use TLS as well, on another port, with a certificate for `localhost`.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 }
@@ -98,6 +106,29 @@ impl RabbitMq {
         format!("amqp://{user}:{password}@127.0.0.1:{}/{vhost}", self.port())
     }
 
+    /// The address of a virtual host with TLS, as the administrator `guest`.
+    ///
+    /// # Panics
+    /// If the server was started without TLS.
+    pub fn tls_url(&self, vhost: &str) -> String {
+        assert!(self.node.tls().is_some(), "the server has no TLS: see RabbitMqOptions::tls");
+        let (port, vhost) = (self.node.tls_port(), http::step(vhost));
+        format!("amqps://guest:guest@localhost:{port}/{vhost}")
+    }
+
+    /// The certificates.
+    ///
+    /// # Panics
+    /// If the server was started without TLS.
+    pub fn tls(&self) -> &Tls {
+        self.node.tls().expect("the server has no TLS: see RabbitMqOptions::tls")
+    }
+
+    /// The private folder of the server.
+    pub fn directory(&self) -> &Path {
+        self.node.directory()
+    }
+
     /// Makes a user, or gives one another password; it has no rights anywhere until it is
     /// permitted something.
     ///
@@ -141,7 +172,8 @@ impl RabbitMq {
     }
 
     /// Makes the server believe that it has no memory left, upon which it stops reading from
-    /// whoever publishes; or ends that belief.
+    /// whoever publishes; or ends that belief. It is about all virtual hosts: a test that does this
+    /// starts a server of its own.
     ///
     /// # Panics
     /// If the server refuses.

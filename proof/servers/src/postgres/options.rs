@@ -20,4 +20,11 @@ impl PostgresOptions {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
+
+    /// Lets clients use TLS as well, with a certificate for `localhost`.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
 }

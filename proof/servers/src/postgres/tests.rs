@@ -69,8 +69,49 @@ async fn a_paused_server_is_silent_until_it_goes_on() {
 #[tokio::test]
 async fn the_end_of_a_server_leaves_nothing() {
     let postgres = postgres!(PostgresOptions::new());
-    let directory = postgres.socket_directory().to_owned();
+    let directory = postgres.directory().to_owned();
     assert!(directory.join("data").is_dir());
     drop(postgres);
     assert!(!directory.exists());
+}
+
+#[tokio::test]
+async fn tls_is_for_the_name_and_the_authority() {
+    let postgres = postgres!(PostgresOptions::new().tls());
+    let ask = |address: String| {
+        let mut psql = command::clean(postgres.binaries().join("psql"));
+        psql.args([
+            "-X",
+            "-A",
+            "-t",
+            "-c",
+            "select ssl from pg_stat_ssl where pid = pg_backend_pid()",
+        ]);
+        command::run(psql.arg(address), "", START)
+    };
+    let (url, tls) = (postgres.tls_url("postgres"), postgres.tls());
+    let trusting =
+        |url: &str, authority: &Path| format!("{url}&sslrootcert={}", authority.display());
+    assert_eq!(ask(trusting(&url, &tls.authority)).as_deref(), Ok("t"));
+    assert!(ask(trusting(&url, &tls.foreign_authority)).is_err());
+    let other_name = url.replace("localhost", "127.0.0.1");
+    assert!(ask(trusting(&other_name, &tls.authority)).is_err());
+}
+
+#[tokio::test]
+async fn a_standby_follows_and_is_promoted_with_what_was_prepared() {
+    let postgres = postgres!(PostgresOptions::new());
+    let standby = postgres.standby().await;
+    let made = "set synchronous_commit = remote_apply; create table a (b int);
+        begin; insert into a values (1); prepare transaction 'late';";
+    let wait = "alter system set synchronous_standby_names = '*'; select pg_reload_conf();";
+    postgres.psql("postgres", wait).await.expect("it waits for the standby");
+    let waits = "show synchronous_standby_names";
+    while postgres.psql("postgres", waits).await.as_deref() != Ok("*") {}
+    postgres.psql("postgres", made).await.expect("made");
+    assert!(standby.psql("postgres", "insert into a values (2)").await.is_err());
+    postgres.kill().await;
+    standby.promote().await;
+    let found = standby.psql("postgres", "commit prepared 'late'; select count(*) from a").await;
+    assert_eq!(found.as_deref(), Ok("1"));
 }

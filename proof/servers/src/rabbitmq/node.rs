@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use super::RabbitMqOptions;
 use crate::guardian::Guardian;
 use crate::process::Process;
-use crate::{command, http, log, port};
+use crate::{Tls, command, http, log, port};
 
 /// How long the broker may take to accept connections; on a busy machine it takes 20 s.
 const START: Duration = Duration::from_secs(120);
@@ -36,6 +36,7 @@ const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     amqp: u16,
+    amqps: u16,
     management: u16,
     distribution: u16,
     mapper: u16,
@@ -45,6 +46,7 @@ impl Ports {
     fn pick() -> Self {
         Self {
             amqp: port::free_port(),
+            amqps: port::free_port(),
             management: port::free_port(),
             distribution: port::free_port(),
             mapper: port::free_port(),
@@ -57,6 +59,7 @@ pub(super) struct Node {
     scripts: PathBuf,
     ports: Ports,
     options: RabbitMqOptions,
+    tls: Option<Tls>,
     broker: Mutex<Option<Process>>,
     mapper: Mutex<Option<Process>>,
     guardian: Guardian,
@@ -66,10 +69,14 @@ impl Node {
     pub(super) fn start(options: RabbitMqOptions) -> Self {
         let scripts = place().unwrap_or_else(|reason| panic!("{reason}"));
         let guardian = Guardian::start(None).expect("a private directory can be made");
+        let tls = options
+            .tls
+            .then(|| Tls::make(guardian.directory(), None).expect("the directory is writable"));
         let mut node = Self {
             scripts,
             ports: Ports::pick(),
             options,
+            tls,
             broker: Mutex::new(None),
             mapper: Mutex::new(None),
             guardian,
@@ -86,6 +93,18 @@ impl Node {
 
     pub(super) fn port(&self) -> u16 {
         self.ports.amqp
+    }
+
+    pub(super) fn tls_port(&self) -> u16 {
+        self.ports.amqps
+    }
+
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.guardian.directory()
     }
 
     pub(super) fn kill(&self) {
@@ -164,6 +183,15 @@ impl Node {
             ("log.console.level", "info".to_owned()),
             ("log.file", "false".to_owned()),
         ];
+        if let Some(tls) = &self.tls {
+            let file = |path: &Path| path.display().to_string();
+            settings.extend([
+                ("listeners.ssl.1", format!("127.0.0.1:{}", self.ports.amqps)),
+                ("ssl_options.cacertfile", file(&tls.authority)),
+                ("ssl_options.certfile", file(&tls.certificate)),
+                ("ssl_options.keyfile", file(&tls.key)),
+            ]);
+        }
         let chosen = self.options.settings.iter();
         settings.extend(chosen.map(|(name, value)| (name.as_str(), value.clone())));
         let lines = settings.iter().map(|(name, value)| format!("{name} = {value}\n"));

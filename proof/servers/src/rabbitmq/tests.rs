@@ -4,15 +4,18 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 
 use super::*;
 use crate::{rabbitmq_or_skip, skip};
 
 macro_rules! rabbitmq {
-    () => {
+    ($options:expr) => {
         match RabbitMq::missing() {
-            None => RabbitMq::start(RabbitMqOptions::new()).await,
+            None => RabbitMq::start($options).await,
             Some(reason) => return skip(&reason),
         }
     };
@@ -62,7 +65,7 @@ async fn a_user_may_what_it_was_permitted() {
 
 #[tokio::test]
 async fn the_memory_alarm_is_raised_and_ended() {
-    let rabbitmq = rabbitmq!();
+    let rabbitmq = rabbitmq!(RabbitMqOptions::new());
     let path = "/api/health/checks/local-alarms";
     assert_eq!(rabbitmq.api("GET", path, "").await.0, 200);
     rabbitmq.set_memory_alarm(true).await;
@@ -74,7 +77,7 @@ async fn the_memory_alarm_is_raised_and_ended() {
 
 #[tokio::test]
 async fn what_was_kept_survives_a_kill_and_a_stop() {
-    let rabbitmq = rabbitmq!();
+    let rabbitmq = rabbitmq!(RabbitMqOptions::new());
     let vhost = rabbitmq.vhost().await;
     vhost.declare_queue("a", &json!({ "x-queue-type": "quorum" })).await;
     let port = rabbitmq.port();
@@ -91,7 +94,7 @@ async fn what_was_kept_survives_a_kill_and_a_stop() {
 
 #[tokio::test]
 async fn a_paused_server_is_silent_until_it_goes_on() {
-    let rabbitmq = rabbitmq!();
+    let rabbitmq = rabbitmq!(RabbitMqOptions::new());
     rabbitmq.pause().await;
     let mut client = TcpStream::connect(("127.0.0.1", rabbitmq.port())).expect("it listens");
     client.write_all(b"AMQP\0\0\x09\x01").expect("it is connected");
@@ -104,4 +107,37 @@ async fn a_paused_server_is_silent_until_it_goes_on() {
     client.read_exact(&mut answer).unwrap_or_else(|error| {
         panic!("silent {:?} after it was resumed: {error}", resumed.elapsed())
     });
+}
+
+/// What a client that trusts an authority is told after it has said what it speaks.
+fn greet(rabbitmq: &RabbitMq, authority: &Path, name: &'static str) -> std::io::Result<u8> {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(authority).expect("it is a certificate");
+    roots.add(authority).expect("it is an authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let server = ServerName::try_from(name).expect("it is a name");
+    let client = ClientConnection::new(Arc::new(config), server).expect("it is complete");
+    let socket = TcpStream::connect(("127.0.0.1", rabbitmq.node.tls_port()))?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut stream = StreamOwned::new(client, socket);
+    stream.write_all(b"AMQP\0\0\x09\x01")?;
+    let mut first = [0];
+    stream.read_exact(&mut first)?;
+    Ok(first[0])
+}
+
+#[tokio::test]
+async fn tls_is_for_the_name_and_the_authority() {
+    let rabbitmq = rabbitmq!(RabbitMqOptions::new().tls());
+    let tls = rabbitmq.tls();
+    assert_eq!(greet(&rabbitmq, &tls.authority, "localhost").expect("it is trusted"), 1);
+    assert!(greet(&rabbitmq, &tls.foreign_authority, "localhost").is_err());
+    assert!(greet(&rabbitmq, &tls.authority, "127.0.0.1").is_err());
+    let port = rabbitmq.node.tls_port();
+    assert_eq!(rabbitmq.tls_url("/"), format!("amqps://guest:guest@localhost:{port}/%2F"));
 }
