@@ -1,0 +1,35 @@
+//! What `doctor` has to say of a broker.
+
+use posthaste_core::finding::{Finding, Severity};
+
+use crate::connection::Wire;
+use crate::rabbit::RabbitMq;
+
+/// Looks at the broker over a connection of its own.
+pub(crate) async fn findings(rabbit: &RabbitMq) -> Vec<Finding> {
+    let address = &rabbit.address;
+    let subject = format!("broker {address}");
+    let finding = |severity, what: String| Finding::new(severity, &subject, what);
+    let mut findings = Vec::new();
+    match Wire::open(address, &rabbit.options, "doctor").await {
+        Ok(wire) => {
+            let user = wire.user.escape_debug();
+            findings.push(finding(Severity::Good, format!("reachable as user '{user}'")));
+            wire.close().await;
+        }
+        Err(failure) => findings.push(finding(Severity::Problem, failure.to_string())),
+    }
+    if let Some(wire) = rabbit.publishing.link.current().await
+        && let Some(reason) = wire.blocked()
+    {
+        let what = format!("has blocked publishers: {reason}");
+        let advice = "free memory or disk space there, or raise its limits";
+        findings.push(finding(Severity::Problem, what).advise(advice));
+    }
+    if !address.is_tls && !address.is_local() {
+        let what = "the connection is not encrypted: passwords and messages can be read on the way";
+        let advice = "use amqps://";
+        findings.push(finding(Severity::Warning, what.to_owned()).advise(advice));
+    }
+    findings
+}

@@ -1,0 +1,4 @@
+//! The broker against a real RabbitMQ.
+
+mod conformance;
+mod support;
