@@ -114,8 +114,7 @@ impl Frontier {
             unseen_by: seen,
             seen_by: cut.map(CatchUp::snapshot),
         });
-        let wanted = cut.is_none() && self.adopting.is_none_or(|floor| through < floor);
-        let new = wanted.then_some(NewRows { after: through, through: self.adopting });
+        let new = cut.is_none().then_some(NewRows { after: through, through: self.adopting });
         Plan { late, new }
     }
 

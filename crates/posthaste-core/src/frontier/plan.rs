@@ -10,8 +10,7 @@ use super::Snapshot;
 pub struct Plan<'a> {
     /// Rows that became visible after the reader had passed their numbers.
     pub late: Option<LateRows<'a>>,
-    /// Rows that the reader has not come to; none while late rows are being caught up with, or if
-    /// an adoption has only late rows.
+    /// Rows that the reader has not come to; none while late rows are being caught up with.
     pub new: Option<NewRows>,
 }
 
@@ -36,8 +35,8 @@ pub struct LateRows<'a> {
 pub struct NewRows {
     /// Only above this number.
     pub after: u64,
-    /// Only up to this number, while an adoption is not finished; the statement must leave out the
-    /// others itself, before its limit is applied.
+    /// Only up to this number (which may be `after`), while an adoption is not finished; the
+    /// statement must leave out the others itself, before its limit is applied.
     pub through: Option<u64>,
 }
 

@@ -352,6 +352,13 @@ fn old_lanes_are_forgotten_even_if_their_last_rows_are_gone() {
 }
 
 #[test]
+fn old_lanes_of_another_cluster_are_forgotten_at_the_floor() {
+    let before = frontier("v1;8;7:7:;adopting=20;inherits=10/500:900:|8/7:7:");
+    let step = before.advance::<()>(&snapshot("3:3:"), Vec::new(), limit(5)).expect("no rows");
+    assert_eq!(step.next.checkpoint().as_str(), "v1;20;floor=20");
+}
+
+#[test]
 fn lanes_that_are_equal_divide_without_a_trace() {
     for token in ["v1;10;5:8:5,6;4;6:12:6", "v1;9;adopting=40;inherits=9/5:9:|42", ""] {
         assert_eq!(inherit(&[token]), Ok(frontier(token)));
