@@ -174,11 +174,14 @@ CREATE TABLE posthaste_held (
     seq INTEGER NOT NULL,
     -- Its topic.
     topic TEXT NOT NULL,
+    -- Its kind.
+    kind TEXT NOT NULL,
     -- Its key.
     key TEXT,
     -- due: before its time. retry: tried again at ready_at. behind: waits behind its key.
-    -- parked: is a dead letter and holds back its key.
-    state TEXT NOT NULL CHECK (state IN ('due', 'retry', 'behind', 'parked')),
+    -- parked: is a dead letter and holds back its key. unroutable: nobody is bound to its topic
+    -- and kind; the first of these has a ready_at, 0 while the others are let go.
+    state TEXT NOT NULL CHECK (state IN ('due', 'retry', 'behind', 'parked', 'unroutable')),
     -- Counted attempts.
     attempts INTEGER NOT NULL DEFAULT 0,
     -- When it may be sent; NULL while that depends on others.
@@ -196,7 +199,17 @@ CREATE INDEX posthaste_held_ready ON posthaste_held (destination, ready_at)
     WHERE ready_at IS NOT NULL;
 
 CREATE INDEX posthaste_held_line ON posthaste_held (destination, topic, key, seq)
-    WHERE key IS NOT NULL AND state <> 'due';
+    WHERE key IS NOT NULL AND state NOT IN ('due', 'unroutable');
+
+-- Those of one topic and kind that nobody is bound to, in order; which of them is tried; by key.
+CREATE INDEX posthaste_held_route ON posthaste_held (destination, topic, kind, seq)
+    WHERE state = 'unroutable';
+
+CREATE INDEX posthaste_held_probe ON posthaste_held (destination, topic, kind, ready_at)
+    WHERE state = 'unroutable' AND ready_at IS NOT NULL;
+
+CREATE INDEX posthaste_held_aside ON posthaste_held (destination, topic, key, kind)
+    WHERE state = 'unroutable' AND key IS NOT NULL;
 
 -- Who may act, until when, and with which token.
 CREATE TABLE posthaste_lease (

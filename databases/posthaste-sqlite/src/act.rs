@@ -35,18 +35,20 @@ const AUDIT: &str = concat!(
      from posthaste_dead_letter where number = ?1"
 );
 
-/// Parameters: destination, seq, topic, key, now.
-const RESUME: &str = "insert into posthaste_held (destination, seq, topic, key, state, ready_at) \
-     values (?1, ?2, ?3, ?4, 'retry', ?5) \
+/// Parameters: destination, seq, topic, kind, key, now.
+const RESUME: &str = "insert into posthaste_held \
+       (destination, seq, topic, kind, key, state, ready_at) \
+     values (?1, ?2, ?3, ?4, ?5, 'retry', ?6) \
      on conflict (destination, seq) do update set state = 'retry', attempts = 0, \
        ready_at = excluded.ready_at, detail = null, first_failed_at = null, history = '[]'";
 
-/// Topic and key for the side table, which holds text only: a row that is not a message has no
-/// line to stand in.
-fn address(topic: Vec<u8>, key: Option<Vec<u8>>) -> (String, Option<String>) {
-    match (String::from_utf8(topic), key.map(String::from_utf8).transpose()) {
-        (Ok(topic), Ok(key)) => (topic, key),
-        _ => (String::new(), None),
+/// Topic, kind and key for the side table, which holds text only: a row that is not a message has
+/// no line to stand in, and no route.
+fn place(topic: Vec<u8>, kind: Vec<u8>, key: Option<Vec<u8>>) -> (String, String, Option<String>) {
+    let text = String::from_utf8;
+    match (text(topic), text(kind), key.map(text).transpose()) {
+        (Ok(topic), Ok(kind), Ok(key)) => (topic, kind, key),
+        _ => (String::new(), String::new(), None),
     }
 }
 
@@ -120,26 +122,27 @@ impl Store {
         place: &Place,
     ) -> Result<(), StoreError> {
         let failed = self.failed("reposting a dead letter");
-        let written: Option<(Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
-            "select coalesce(cast(topic as blob), x''), cast(key as blob) \
-             from posthaste_outbox where seq = ?",
+        let written: Option<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
+            "select coalesce(cast(topic as blob), x''), coalesce(cast(kind as blob), x''), \
+               cast(key as blob) from posthaste_outbox where seq = ?",
         )
         .bind(place.seq)
         .fetch_optional(&mut *connection)
         .await
         .map_err(&failed)?;
-        let Some((topic, key)) = written else {
+        let Some((topic, kind, key)) = written else {
             return Err(StoreError::rejected(format!(
                 "the message of dead letter {} was deleted from posthaste_outbox; publish it anew \
                  and discard the letter; nothing was changed",
                 place.number
             )));
         };
-        let (topic, key) = address(topic, key);
+        let (topic, kind, key) = self::place(topic, kind, key);
         sqlx::query(RESUME)
             .bind(&place.name)
             .bind(place.seq)
             .bind(topic)
+            .bind(kind)
             .bind(key)
             .bind(place.now)
             .execute(&mut *connection)

@@ -46,6 +46,7 @@ mod monitor;
 mod number;
 mod options;
 mod reader;
+mod routes;
 mod row;
 mod schema;
 mod settle;

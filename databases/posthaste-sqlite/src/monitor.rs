@@ -1,7 +1,9 @@
 //! What there is to see: figures of a destination, entries of the outbox.
 
 use async_trait::async_trait;
-use posthaste_core::database::{EntryFilter, Held, HeldLease, Listed, Monitor, Rates, Status};
+use posthaste_core::database::{
+    EntryFilter, Held, HeldLease, Listed, Monitor, Rates, Status, UnroutableRoute,
+};
 use posthaste_core::finding::Finding;
 use posthaste_core::{StoreError, Timestamp};
 use sqlx::Row as _;
@@ -13,8 +15,8 @@ use crate::{Sqlite, doctor, number};
 
 /// Parameter: destination.
 const HELD: &str = "select coalesce(sum(state = 'due'), 0), coalesce(sum(state = 'retry'), 0), \
-     coalesce(sum(state = 'behind'), 0), coalesce(sum(state = 'parked'), 0) \
-     from posthaste_held where destination = ?1";
+     coalesce(sum(state = 'behind'), 0), coalesce(sum(state = 'parked'), 0), \
+     coalesce(sum(state = 'unroutable'), 0) from posthaste_held where destination = ?1";
 
 /// Parameters: destination, whether a key is parked. How many of those past the checkpoint could
 /// be sent, and since when.
@@ -28,7 +30,7 @@ const PAST: &str = concat!(
     ") and not (?2 and o.key is not null \
        and exists (select 1 from posthaste_held p indexed by posthaste_held_line \
          where p.destination = ?1 and p.topic = o.topic and p.key = o.key \
-           and p.state <> 'due' and p.state = 'parked'))"
+           and p.state not in ('due', 'unroutable') and p.state = 'parked'))"
 );
 
 /// Parameters as before. The same of those in the side table.
@@ -42,7 +44,7 @@ const ASIDE: &str = concat!(
     ") \
      and not (?2 and h.key is not null and exists (select 1 from posthaste_held p \
        indexed by posthaste_held_line where p.destination = ?1 and p.topic = h.topic \
-         and p.key = h.key and p.seq < h.seq and p.state <> 'due' and p.state = 'parked'))"
+         and p.key = h.key and p.seq < h.seq and p.state not in ('due', 'unroutable') and p.state = 'parked'))"
 );
 
 /// Parameters: destination, after, topic, most rows. A row that the checkpoint has passed was sent
@@ -64,8 +66,17 @@ const STUCK: &str = "select h.seq, cast(o.id as blob) as id, cast(h.topic as blo
        cast(o.stated_at as integer) as stated_at, h.state, h.attempts, h.ready_at, h.detail \
      from posthaste_held h left join posthaste_outbox o on o.seq = h.seq \
      where h.destination = ?1 and h.seq > ?2 and (?3 is null or h.topic = ?3) \
-       and (h.state in ('parked', 'behind') or h.state = 'retry' and h.attempts > 0) \
+       and (h.state in ('parked', 'behind', 'unroutable') or h.state = 'retry' and h.attempts > 0) \
      order by h.seq limit ?4";
+
+/// Parameter: destination.
+const UNROUTABLE: &str = "with route (topic, kind, entries, first) as materialized \
+     (select topic, kind, count(*), min(seq) from posthaste_held indexed by posthaste_held_route \
+       where destination = ?1 and state = 'unroutable' \
+       group by topic, kind order by count(*) desc, topic, kind limit 100) \
+     select r.topic, r.kind, r.entries, h.detail from route r \
+     cross join posthaste_held h where h.destination = ?1 and h.seq = r.first \
+     order by r.entries desc, r.topic, r.kind";
 
 fn listed(row: &SqliteRow) -> Result<Listed, sqlx::Error> {
     let bytes = |name: &str| row.try_get::<Option<Vec<u8>>, _>(name);
@@ -80,7 +91,8 @@ fn listed(row: &SqliteRow) -> Result<Listed, sqlx::Error> {
         state: row.try_get("state")?,
         attempts: number::attempts(row.try_get("attempts")?),
         stated_at: Timestamp::from_millis(stated_at.unwrap_or(0)),
-        ready_at: ready_at.map(Timestamp::from_millis),
+        // Whatever is at 0 only waits to be looked at.
+        ready_at: ready_at.filter(|at| *at > 0).map(Timestamp::from_millis),
         detail: row.try_get("detail")?,
     })
 }
@@ -90,7 +102,24 @@ fn seconds(millis: i64) -> f64 {
     number::duration(millis).as_secs_f64()
 }
 
-pub(crate) async fn leases(connection: &mut SqliteConnection) -> Result<Vec<HeldLease>, sqlx::Error> {
+async fn unroutable(
+    connection: &mut SqliteConnection,
+    destination: &str,
+) -> Result<Vec<UnroutableRoute>, sqlx::Error> {
+    let rows: Vec<(String, String, i64, Option<String>)> =
+        sqlx::query_as(UNROUTABLE).bind(destination).fetch_all(connection).await?;
+    let route = |(topic, kind, entries, detail)| UnroutableRoute {
+        topic,
+        kind,
+        entries: number::count(entries),
+        detail,
+    };
+    Ok(rows.into_iter().map(route).collect())
+}
+
+pub(crate) async fn leases(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<HeldLease>, sqlx::Error> {
     let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(concat!(
         "select name, owner, token, expires_at - ",
         now!(),
@@ -127,7 +156,7 @@ async fn status(
     connection: &mut SqliteConnection,
     destination: &str,
 ) -> Result<Status, sqlx::Error> {
-    let (due, retry, behind, parked): (i64, i64, i64, i64) =
+    let (due, retry, behind, parked, aside): (i64, i64, i64, i64, i64) =
         sqlx::query_as(HELD).bind(destination).fetch_one(&mut *connection).await?;
     let mut backlog = 0;
     let mut oldest: Option<(i64, i64)> = None;
@@ -171,13 +200,17 @@ async fn status(
             due: number::count(due),
             retry: number::count(retry),
             behind: number::count(behind),
-            unroutable: 0,
+            unroutable: number::count(aside),
         },
         dead_letters: number::count(dead_letters),
         leases: leases(&mut *connection).await?,
-        rates: rates(connection, destination).await?,
+        rates: rates(&mut *connection, destination).await?,
         checkpoint: checkpoint.unwrap_or(0).to_string(),
-        unroutable: Vec::new(),
+        unroutable: if aside == 0 {
+            Vec::new()
+        } else {
+            unroutable(connection, destination).await?
+        },
         lanes: 1,
     })
 }

@@ -33,7 +33,13 @@ const READ: &str = concat!(
          then m.due_at - clock.now end as due_in, \
        m.key is not null and exists (select 1 from posthaste_held h \
          indexed by posthaste_held_line where h.destination = ?1 \
-         and h.topic = m.topic and h.key = m.key and h.state <> 'due') as blocked, \
+         and h.topic = m.topic and h.key = m.key and h.state not in ('due', 'unroutable')) as blocked, \
+       (exists (select 1 from posthaste_held u indexed by posthaste_held_probe \
+           where u.destination = ?1 and u.topic = m.topic and u.kind = m.kind \
+           and u.state = 'unroutable' and u.ready_at > 0) \
+         or m.key is not null and exists (select 1 from posthaste_held u \
+           indexed by posthaste_held_aside where u.destination = ?1 and u.topic = m.topic \
+           and u.key = m.key and u.kind = m.kind and u.state = 'unroutable')) as unroutable, \
        (select count(*) from upcoming) as found, ",
     message_columns!(),
     " from posthaste_outbox m, clock \
@@ -41,8 +47,8 @@ const READ: &str = concat!(
 );
 
 /// Parameters: destination, most rows, most bytes, most rows that are looked at. A row that waits
-/// for a retry is ready when all that is before it in its line is; a row that was not due never
-/// waits for anybody here, it is only told that it has to. Those that could be sent the longest are
+/// for a retry is ready when all that is before it in its line is; a row that was not due, or that
+/// is tried for its route, never waits for anybody here, it is only told that it has to. Those that could be sent the longest are
 /// looked at; one of them that stands behind one that is not looked at waits for it.
 const READY: &str = concat!(
     "with clock (now) as materialized (select ",
@@ -56,10 +62,10 @@ const READY: &str = concat!(
        order by ready_at desc, seq desc limit 1), \
      first (seq) as materialized (select h.seq \
        from near n cross join edge cross join posthaste_held h \
-       where h.destination = ?1 and h.seq = n.seq and (h.state = 'due' \
+       where h.destination = ?1 and h.seq = n.seq and (h.state in ('due', 'unroutable') \
          or h.state = 'retry' and (h.key is null or not exists (select 1 from posthaste_held e \
            indexed by posthaste_held_line where e.destination = ?1 and e.topic = h.topic \
-             and e.key = h.key and e.state <> 'due' and e.seq < h.seq and not (e.state = 'retry' \
+             and e.key = h.key and e.state not in ('due', 'unroutable') and e.seq < h.seq and not (e.state = 'retry' \
                and (e.ready_at, e.seq) <= (edge.ready_at, edge.seq))))) \
        order by h.seq limit ?2 + 1), \
      ready (seq, size) as materialized (select f.seq, 256 + coalesce(octet_length(o.headers), 0) \
@@ -70,9 +76,13 @@ const READY: &str = concat!(
          sum(size) over (order by seq rows unbounded preceding) - size as before from ready) \
        where place <= ?2 and before < ?3) \
      select h.seq, h.attempts, null as due_in, \
-       h.state = 'due' and h.key is not null and exists (select 1 from posthaste_held e \
-         indexed by posthaste_held_line where e.destination = ?1 and e.topic = h.topic \
-           and e.key = h.key and e.state <> 'due') as blocked, \
+       h.state in ('due', 'unroutable') and h.key is not null and exists (select 1 \
+         from posthaste_held e indexed by posthaste_held_line where e.destination = ?1 \
+           and e.topic = h.topic and e.key = h.key \
+           and e.state not in ('due', 'unroutable')) as blocked, \
+       h.state <> 'unroutable' and exists (select 1 from posthaste_held u \
+         indexed by posthaste_held_route where u.destination = ?1 and u.topic = h.topic \
+           and u.kind = h.kind and u.state = 'unroutable' and u.seq < h.seq) as unroutable, \
        (select count(*) from ready) as found, (select count(*) from near) as looked_at, \
        m.seq is null as gone, ",
     message_columns!(),
@@ -105,7 +115,7 @@ fn entry(row: &SqliteRow, gone: bool) -> Result<Entry, sqlx::Error> {
         position: number::position(row.try_get("seq")?),
         due_in: due_in.filter(|_| body.is_ok()).map(number::duration),
         blocked: body.is_ok() && row.try_get("blocked")?,
-        unroutable: false,
+        unroutable: body.is_ok() && row.try_get("unroutable")?,
         body,
         attempts: number::attempts(row.try_get("attempts")?),
     })

@@ -13,6 +13,7 @@ use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::number;
+use crate::routes::{Routes, Tried};
 use crate::store::Store;
 use crate::transaction::detached;
 
@@ -52,18 +53,29 @@ macro_rules! longer_history {
 }
 pub(crate) use {history_length, longer_history};
 
+/// The kind of the row that a line in an array is about.
+macro_rules! kind_of_line {
+    () => {
+        "coalesce((select kind from posthaste_outbox where seq = value ->> 'seq'), '')"
+    };
+}
+
 /// Parameters: destination, array of [`Line`]. A row that somebody has deleted meanwhile is looked
 /// at again at once.
-const DUE: &str = "insert into posthaste_held (destination, seq, topic, key, state, ready_at) \
-     select ?1, v.value ->> 'seq', v.value ->> 'topic', v.value ->> 'key', 'due', coalesce(o.due_at, 0) \
+const DUE: &str = "insert into posthaste_held \
+       (destination, seq, topic, kind, key, state, ready_at) \
+     select ?1, v.value ->> 'seq', v.value ->> 'topic', coalesce(o.kind, ''), v.value ->> 'key', \
+       'due', coalesce(o.due_at, 0) \
      from json_each(?2) v left join posthaste_outbox o on o.seq = v.value ->> 'seq' where true \
      on conflict (destination, seq) do update set state = 'due', ready_at = excluded.ready_at";
 
 /// Parameters: destination, array of [`Line`], now.
 const RETRY: &str = concat!(
-    "insert into posthaste_held (destination, seq, topic, key, state, attempts, ready_at, detail, \
-       first_failed_at, history) \
-     select ?1, value ->> 'seq', value ->> 'topic', value ->> 'key', 'retry', \
+    "insert into posthaste_held (destination, seq, topic, kind, key, state, attempts, ready_at, \
+       detail, first_failed_at, history) \
+     select ?1, value ->> 'seq', value ->> 'topic', ",
+    kind_of_line!(),
+    ", value ->> 'key', 'retry', \
        value ->> 'attempts', ?3 + (value ->> 'delay'), nullif(value ->> 'detail', ''), \
        case when value ->> 'detail' <> '' then ?3 end, \
        case when value ->> 'detail' <> '' then json_array(json_object('at', ?3 * 1000, \
@@ -78,10 +90,24 @@ const RETRY: &str = concat!(
 );
 
 /// Parameters: destination, array of [`Line`].
-const BEHIND: &str = "insert into posthaste_held (destination, seq, topic, key, state) \
-     select ?1, value ->> 'seq', value ->> 'topic', value ->> 'key', 'behind' \
+const BEHIND: &str = concat!(
+    "insert into posthaste_held (destination, seq, topic, kind, key, state) \
+     select ?1, value ->> 'seq', value ->> 'topic', ",
+    kind_of_line!(),
+    ", value ->> 'key', 'behind' from json_each(?2) where true \
+     on conflict (destination, seq) do update set state = 'behind', ready_at = null"
+);
+
+/// Parameters: destination, array of [`Line`]. Which of them is tried is decided afterwards.
+const UNROUTABLE: &str = concat!(
+    "insert into posthaste_held (destination, seq, topic, kind, key, state, detail) \
+     select ?1, value ->> 'seq', value ->> 'topic', ",
+    kind_of_line!(),
+    ", value ->> 'key', 'unroutable', nullif(value ->> 'detail', '') \
      from json_each(?2) where true \
-     on conflict (destination, seq) do update set state = 'behind', ready_at = null";
+     on conflict (destination, seq) do update set state = 'unroutable', ready_at = null, \
+       detail = coalesce(excluded.detail, detail)"
+);
 
 /// Parameters: destination, array of [`Line`], now. A row that somebody has deleted meanwhile
 /// leaves a dead letter all the same.
@@ -90,7 +116,7 @@ const DEAD: &str = concat!(
        content_type, payload, stated_at, due_at, reason, detail, attempts, first_failed_at, \
        dead_at, history, parked) \
      select 'relay', ?1, v.value ->> 'seq', coalesce(o.id, ''), \
-       coalesce(o.topic, h.topic, v.value ->> 'topic'), coalesce(o.kind, ''), \
+       coalesce(o.topic, h.topic, v.value ->> 'topic'), coalesce(o.kind, h.kind, ''), \
        coalesce(o.key, h.key, v.value ->> 'key'), coalesce(o.headers, '{}'), o.content_type, \
        coalesce(o.payload, x''), o.stated_at, o.due_at, v.value ->> 'reason', \
        v.value ->> 'detail', v.value ->> 'attempts', coalesce(h.first_failed_at, ?3), ?3, ",
@@ -107,12 +133,16 @@ const DEAD: &str = concat!(
 );
 
 /// Parameters: destination, array of [`Line`].
-const PARK: &str = "insert into posthaste_held \
-       (destination, seq, topic, key, state, attempts, detail) \
-     select ?1, value ->> 'seq', value ->> 'topic', value ->> 'key', 'parked', \
-       value ->> 'attempts', value ->> 'detail' from json_each(?2) where true \
+const PARK: &str = concat!(
+    "insert into posthaste_held \
+       (destination, seq, topic, kind, key, state, attempts, detail) \
+     select ?1, value ->> 'seq', value ->> 'topic', ",
+    kind_of_line!(),
+    ", value ->> 'key', 'parked', value ->> 'attempts', value ->> 'detail' \
+     from json_each(?2) where true \
      on conflict (destination, seq) do update set state = 'parked', ready_at = null, \
-       attempts = excluded.attempts, detail = excluded.detail";
+       attempts = excluded.attempts, detail = excluded.detail"
+);
 
 /// Parameters: destination, array of [`Line`].
 const REMOVE: &str = "delete from posthaste_held where destination = ?1 \
@@ -122,7 +152,7 @@ const REMOVE: &str = "delete from posthaste_held where destination = ?1 \
 /// cost does not depend on how long the line is.
 const NORMALISE: &str = "with line as materialized (select seq, state from posthaste_held \
        indexed by posthaste_held_line where destination = ?1 and topic = ?2 and key = ?3 \
-       and state <> 'due' order by seq limit 256) \
+       and state not in ('due', 'unroutable') order by seq limit 256) \
      update posthaste_held set state = 'retry', ready_at = ?4 where destination = ?1 and seq in \
        (select seq from line where state = 'behind' and seq < coalesce( \
          (select min(seq) from line where state <> 'behind'), 9223372036854775807))";
@@ -147,7 +177,10 @@ struct Plan {
     due: Vec<Line>,
     retry: Vec<Line>,
     behind: Vec<Line>,
+    unroutable: Vec<Line>,
     dead: Vec<Line>,
+    /// Those from the side table: they may have been tried on behalf of their routes.
+    tried: Vec<Tried>,
     keys: BTreeSet<(String, String)>,
     /// Rows of the side table that are no messages; the side table knows their keys.
     nameless: Vec<i64>,
@@ -183,6 +216,10 @@ impl Plan {
         if let Some(key) = &key {
             self.keys.insert((topic.clone(), key.clone()));
         }
+        if settled.feed == Feed::Ready {
+            let open = matches!(settled.verdict, Verdict::Sent | Verdict::Dead { .. });
+            self.tried.push(Tried { seq, open });
+        }
         let line = Line { seq, topic, key, ..Line::default() };
         match &settled.verdict {
             Verdict::Sent => {
@@ -191,8 +228,9 @@ impl Plan {
             }
             Verdict::Due => self.due.push(line),
             Verdict::Behind => self.behind.push(line),
-            Verdict::Unroutable { probe_in, .. } => {
-                self.retry.push(Line { delay: number::millis(*probe_in), ..line });
+            Verdict::Unroutable { probe_in, detail } => {
+                let (delay, detail) = (number::millis(*probe_in), kept(detail));
+                self.unroutable.push(Line { delay, detail, ..line });
             }
             Verdict::Retry { attempts, delay, detail } => {
                 self.failed += i64::from(!detail.is_empty());
@@ -308,10 +346,13 @@ async fn carry_out(
         .await?;
         plan.keys.extend(line);
     }
+    let mut routes = Routes::default();
+    routes.note_tried(connection, to, &plan.tried).await?;
     run(connection, REMOVE, to, &plan.remove, None).await?;
     run(connection, DUE, to, &plan.due, None).await?;
     run(connection, RETRY, to, &plan.retry, Some(now)).await?;
     run(connection, BEHIND, to, &plan.behind, None).await?;
+    run(connection, UNROUTABLE, to, &plan.unroutable, None).await?;
     run(connection, DEAD, to, &plan.dead, Some(now)).await?;
     run(connection, REMOVE, to, &plan.dead, None).await?;
     let parked: Vec<&Line> = plan.dead.iter().filter(|line| line.park == 1).collect();
@@ -320,6 +361,8 @@ async fn carry_out(
             serde_json::to_string(&parked).map_err(|error| sqlx::Error::Encode(error.into()))?;
         sqlx::query(PARK).bind(to).bind(json).execute(&mut *connection).await?;
     }
+    routes.note_aside(connection, to, &plan.unroutable).await?;
+    plan.keys.extend(routes.normalise(connection, to, now).await?);
     for (topic, key) in &plan.keys {
         normalise(connection, to, topic, key, now).await?;
     }

@@ -87,13 +87,12 @@ impl State {
     fn send_again(&mut self, number: u64, mut row: DeadRow, now: posthaste_core::Timestamp) {
         match row.source {
             DeadSource::Relay { destination, seq } => {
-                let Some(address) = self.rows.get(&seq).and_then(|row| row.address()) else {
-                    return self.send_malformed_again(&destination, seq, now);
-                };
+                let place = self.rows.get(&seq).map(|row| row.place(seq)).unwrap_or_default();
                 let table = &mut self.destination(&destination).side_table;
-                let side = table.hold(seq, address.clone(), Held::Retry { at: now });
-                (side.attempts, side.history) = (0, History::default());
-                table.normalise(&address, now);
+                let side = table.hold(seq, place.clone(), Held::Retry { at: now });
+                (side.attempts, side.detail) = (0, None);
+                side.history = History::default();
+                table.normalise(&place.address, now);
             }
             DeadSource::Consumer { ref consumer, ref message } => {
                 let key = (consumer.clone(), message.id);
@@ -105,23 +104,12 @@ impl State {
         }
     }
 
-    /// A row that is not a message has no line; it is judged once more.
-    fn send_malformed_again(
-        &mut self,
-        destination: &str,
-        seq: u64,
-        now: posthaste_core::Timestamp,
-    ) {
-        let table = &mut self.destination(destination).side_table;
-        table.hold(seq, (String::new(), None), Held::Retry { at: now });
-    }
-
     fn give_up(&mut self, row: DeadRow, now: posthaste_core::Timestamp) {
         match row.source {
             DeadSource::Relay { destination, seq } => {
                 let table = &mut self.destination(&destination).side_table;
                 if let Some(side) = table.rows.remove(&seq) {
-                    table.normalise(&side.address, now);
+                    table.normalise(&side.place.address, now);
                 }
             }
             DeadSource::Consumer { consumer, message } => {

@@ -11,6 +11,7 @@ mod leases;
 mod locks;
 mod monitor;
 mod outbox;
+mod routes;
 mod schema;
 mod settlement;
 mod side_table;

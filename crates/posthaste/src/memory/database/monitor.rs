@@ -9,7 +9,7 @@ use posthaste_core::database::{
 use posthaste_core::finding::{Finding, Severity};
 use posthaste_core::lease::Lease;
 use posthaste_core::transaction::{OutboxWriter, Transactional};
-use posthaste_core::{Checkpoint, Message, StoreError, Timestamp};
+use posthaste_core::{Message, StoreError, Timestamp};
 
 use super::MemoryDatabase;
 use super::side_table::Held;
@@ -34,7 +34,7 @@ impl Monitor for MemoryDatabase {
             .rows
             .range(after + 1..)
             .map(|(&seq, row)| state.listed(&filter.destination, seq, row));
-        let stuck = |state: &str| matches!(state, "retry" | "behind" | "parked");
+        let stuck = |state: &str| matches!(state, "retry" | "behind" | "parked" | "unroutable");
         let wanted = listed.filter(|entry| {
             filter.topic.as_ref().is_none_or(|topic| *topic == entry.topic)
                 && (!filter.stuck || stuck(&entry.state))
@@ -86,7 +86,8 @@ impl Upkeep for MemoryDatabase {
 impl Destination {
     /// Whether the checkpoint is past this row.
     fn has_passed(&self, seq: u64, row: &OutboxRow) -> bool {
-        self.frontier.as_ref().is_some_and(|frontier| frontier.has_sent(seq, row.xid, 0))
+        let lane = usize::from(row.place(seq).lane(self.lanes()));
+        self.frontiers[lane].has_sent(seq, row.xid, row.hash(seq))
     }
 }
 
@@ -116,7 +117,7 @@ impl State {
             let waits = match destination.side_table.rows.get(&seq).map(|side| side.held) {
                 Some(Held::Due { at }) => at <= now,
                 Some(Held::Retry { .. } | Held::Behind) => true,
-                Some(Held::Parked) => false,
+                Some(Held::Parked | Held::Unroutable { .. }) => false,
                 None => {
                     let due = row.body.as_ref().ok().and_then(|message| message.due_at);
                     !destination.has_passed(seq, row) && due.is_none_or(|at| at <= now)
@@ -130,17 +131,16 @@ impl State {
         status.oldest_unsent_seconds = oldest.map(|at| now.since(at).as_secs_f64());
         status.parked_keys = destination.side_table.parked_keys() as u64;
         status.held = held(destination);
-        status.lanes = 1;
+        status.unroutable = destination.side_table.unroutable();
+        status.lanes = destination.lanes();
         status.dead_letters = self.dead.len() as u64;
         status.leases = self.held_leases(now);
         status.rates = rates(destination, now);
-        let start = Checkpoint::start();
-        let checkpoint = destination.frontier.as_ref().map_or(start, |f| f.checkpoint());
-        status.checkpoint = checkpoint.as_str().to_owned();
+        status.checkpoint = destination.hindmost().checkpoint().as_str().to_owned();
         status
     }
 
-    fn held_leases(&self, now: Timestamp) -> Vec<HeldLease> {
+    pub(super) fn held_leases(&self, now: Timestamp) -> Vec<HeldLease> {
         let held = self.leases.iter().filter(|(_, row)| row.until > now);
         let held = held.filter_map(|(name, row)| {
             Some(HeldLease {
@@ -160,13 +160,14 @@ impl State {
             Some(Held::Due { at }) => ("due", Some(at)),
             Some(Held::Retry { at }) => ("retry", Some(at)),
             Some(Held::Behind) => ("behind", None),
+            Some(Held::Unroutable { at }) => ("unroutable", at.filter(|at| at.as_millis() > 0)),
             Some(Held::Parked) => ("parked", None),
             None if self.is_dead_for(name, seq) => ("dead", None),
             None if destination.is_some_and(|d| d.has_passed(seq, row)) => ("sent", None),
             None => ("new", None),
         };
         let message = row.body.as_ref();
-        let detail = side.and_then(|side| side.history.failures.back());
+        let detail = side.and_then(|side| side.detail.clone());
         let broken = message.err().map(|malformed| malformed.detail.clone());
         Listed {
             position: position(seq).to_string(),
@@ -178,7 +179,7 @@ impl State {
             attempts: side.map_or(0, |side| side.attempts),
             stated_at: message.map_or(row.written_at, |m| m.stated_at),
             ready_at,
-            detail: detail.map(|failure| failure.detail.clone()).or(broken),
+            detail: detail.or(broken),
         }
     }
 }
@@ -190,6 +191,7 @@ fn held(destination: &Destination) -> HeldCount {
             Held::Due { .. } => count.due += 1,
             Held::Retry { .. } => count.retry += 1,
             Held::Behind => count.behind += 1,
+            Held::Unroutable { .. } => count.unroutable += 1,
             Held::Parked => {}
         }
     }

@@ -7,8 +7,10 @@ use posthaste_core::outbox::{Batch, Entry, OutboxReader, ReadLimit, Ready, Settl
 use posthaste_core::transaction::OutboxWriter;
 use posthaste_core::{Checkpoint, Lane, Limits, Message, StoreError};
 
+use super::lanes::hash;
 use super::locks::RowKey;
-use super::state::{OutboxRow, State, position};
+use super::side_table::Place;
+use super::state::{Destination, OutboxRow, State, position};
 use super::transaction::Write;
 use super::{MemoryConnection, MemoryDatabase};
 use crate::memory::clock::Clock;
@@ -64,8 +66,10 @@ impl OutboxWriter for MemoryDatabase {
 impl OutboxReader for MemoryDatabase {
     async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
         let state = self.shared.migrated()?;
-        let frontier = state.destinations.get(&lane.destination).and_then(|d| d.frontier.as_ref());
-        Ok(frontier.map_or_else(Checkpoint::start, Frontier::checkpoint))
+        match state.destinations.get(&lane.destination) {
+            Some(destination) => Ok(destination.frontier(lane)?.checkpoint()),
+            None => Ok(Destination::default().frontier(lane)?.checkpoint()),
+        }
     }
 
     async fn read(
@@ -82,29 +86,28 @@ impl OutboxReader for MemoryDatabase {
             let rows = wanted.take(limit.messages.max(1)).map(|(&seq, row)| Row {
                 seq,
                 xid: row.xid,
-                hash: 0,
+                hash: row.hash(seq),
                 bytes: row.size(),
                 body: row,
             });
             let step = frontier
                 .advance(&state.snapshot()?, rows.collect(), limit)
                 .map_err(|misread| StoreError::failed(misread.to_string()))?;
-            if step.rows.is_empty() && step.more {
+            let mine = step.rows.iter().filter(|row| row.body.place(row.seq).is_in(lane));
+            let entries: Vec<Entry> =
+                mine.map(|row| state.entry(lane, row.seq, row.body, &self.shared.clock)).collect();
+            if entries.is_empty() && step.more {
                 frontier = step.next;
                 continue;
             }
-            let entries = step
-                .rows
-                .iter()
-                .map(|row| state.entry(&lane.destination, row.seq, row.body, &self.shared.clock));
-            let (entries, checkpoint) = (entries.collect(), step.next.checkpoint());
+            let checkpoint = step.next.checkpoint();
             return Ok(Batch { entries, checkpoint, more: step.more });
         }
     }
 
     async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
         let state = self.shared.migrated()?;
-        Ok(state.ready(&lane.destination, limit, self.shared.clock.now()))
+        Ok(state.ready(lane, limit, self.shared.clock.now()))
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {
@@ -124,34 +127,48 @@ impl OutboxRow {
         self.body.as_ref().map_or(MALFORMED_BYTES, Message::size)
     }
 
-    /// Topic and key, if it is a message.
-    pub(super) fn address(&self) -> Option<(String, Option<String>)> {
-        self.body.as_ref().ok().map(|message| (message.topic.clone(), message.key.clone()))
+    /// Where it belongs. A row that is not a message has neither line nor route.
+    pub(super) fn place(&self, seq: u64) -> Place {
+        let Ok(message) = &self.body else {
+            return Place { hash: self.hash(seq), ..Place::default() };
+        };
+        let address = (message.topic.clone(), message.key.clone());
+        Place { address, kind: message.kind.clone(), hash: self.hash(seq) }
+    }
+
+    /// What decides about its lane.
+    pub(super) fn hash(&self, seq: u64) -> u64 {
+        match &self.body {
+            Ok(Message { key: Some(key), .. }) => hash(key.as_bytes()),
+            Ok(message) => hash(message.id.to_string().as_bytes()),
+            Err(_) => hash(&seq.to_be_bytes()),
+        }
     }
 }
 
 impl State {
     /// A row past the checkpoint as an entry.
-    fn entry(&self, destination: &str, seq: u64, row: &OutboxRow, clock: &Clock) -> Entry {
+    fn entry(&self, lane: &Lane, seq: u64, row: &OutboxRow, clock: &Clock) -> Entry {
         let due_at = row.body.as_ref().ok().and_then(|message| message.due_at);
-        let blocked = self.destinations.get(destination).is_some_and(|destination| {
-            row.address().is_some_and(|address| destination.side_table.blocks(&address))
-        });
+        let table = self.destinations.get(&lane.destination).map(|it| &it.side_table);
+        let (table, place) = (table.filter(|_| row.body.is_ok()), row.place(seq));
+        let blocked = table.is_some_and(|table| table.blocks(&place.address));
+        let unroutable = table.is_some_and(|table| table.is_aside(&place, lane.of));
         Entry {
             position: position(seq),
             body: row.body.clone(),
             attempts: 0,
             due_in: due_at.and_then(|at| clock.until(at)),
             blocked,
-            unroutable: false,
+            unroutable,
         }
     }
 
-    fn ready(&self, destination: &str, limit: ReadLimit, now: posthaste_core::Timestamp) -> Ready {
+    fn ready(&self, lane: &Lane, limit: ReadLimit, now: posthaste_core::Timestamp) -> Ready {
         let mut ready = Ready { entries: Vec::new(), more: false, next_in: None };
-        let Some(destination) = self.destinations.get(destination) else { return ready };
+        let Some(destination) = self.destinations.get(&lane.destination) else { return ready };
         let mut bytes = 0;
-        for found in destination.side_table.ready(now) {
+        for found in destination.side_table.ready(lane, now) {
             let Some(row) = self.rows.get(&found.seq) else { continue };
             let full = ready.entries.len() >= limit.messages.max(1) || bytes >= limit.bytes;
             if full && !ready.entries.is_empty() {
@@ -165,10 +182,10 @@ impl State {
                 attempts: found.attempts,
                 due_in: None,
                 blocked: found.blocked,
-                unroutable: false,
+                unroutable: found.unroutable,
             });
         }
-        ready.next_in = destination.side_table.next_at(now).map(|at| at.since(now));
+        ready.next_in = destination.side_table.next_at(lane, now).map(|at| at.since(now));
         ready
     }
 }

@@ -1,12 +1,15 @@
 //! Settlement: the verdicts of a relay, carried out wholly under the current token or not at all.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use posthaste_core::dead_letter::{DeadLetter, Failure, Origin};
 use posthaste_core::lease::Lease;
 use posthaste_core::outbox::{Settled, Settlement};
 use posthaste_core::verdict::Verdict;
-use posthaste_core::{Message, StoreError, Timestamp};
+use posthaste_core::{Lane, Message, StoreError, Timestamp};
 
 use super::outbox::parse;
+use super::routes::{Route, Tried};
 use super::side_table::{Address, Held};
 use super::state::{
     DeadRow, DeadSource, History, LeaseRow, RATE_WINDOW, Settlements, State, seq_of,
@@ -32,12 +35,10 @@ impl State {
         if settlement.number <= self.held_under(lease)?.settled {
             return Ok(());
         }
-        let name = &settlement.lane.destination;
+        let (lane, name) = (&settlement.lane, &settlement.lane.destination);
         let frontier = settlement.checkpoint.as_ref().map(parse).transpose()?;
-        let moved_back = |stored: &posthaste_core::frontier::Frontier| {
-            frontier.as_ref().is_some_and(|next| next.through() < stored.through())
-        };
-        if self.destination(name).frontier.as_ref().is_some_and(moved_back) {
+        let reached = self.destination(name).frontier(lane)?.through();
+        if frontier.as_ref().is_some_and(|next| next.through() < reached) {
             return Err(StoreError::rejected("a checkpoint never moves back"));
         }
         // Everything that can be refused is looked at before the first change.
@@ -50,44 +51,76 @@ impl State {
             }
             verdicts.push((seq, settled));
         }
+        let routes = self.routes_tried(lane, &verdicts);
         for (seq, settled) in &verdicts {
             self.carry_out_verdict(name, *seq, settled, now);
         }
         self.log_batch(name, &settlement.verdicts, now);
         let destination = self.destination(name);
-        for (_, settled) in verdicts {
-            if let Some(address) = &settled.address {
-                destination.side_table.normalise(address, now);
-            }
+        let mut lines: BTreeSet<Address> =
+            verdicts.iter().filter_map(|(_, settled)| settled.address.clone()).collect();
+        for (route, tried) in routes {
+            lines.extend(destination.side_table.normalise_route(&route, tried, now));
         }
-        if frontier.is_some() {
-            destination.frontier = frontier;
+        for line in &lines {
+            destination.side_table.normalise(line, now);
+        }
+        if let Some(frontier) = frontier {
+            destination.frontiers[usize::from(lane.index)] = frontier;
         }
         self.held_under(lease)?.settled = settlement.number;
         Ok(())
     }
 
+    /// What the verdicts say of routes, before they are carried out.
+    fn routes_tried(&self, lane: &Lane, verdicts: &[(u64, &Settled)]) -> BTreeMap<Route, Tried> {
+        let mut routes: BTreeMap<Route, Tried> = BTreeMap::new();
+        let table = self.destinations.get(&lane.destination).map(|it| &it.side_table);
+        for (seq, settled) in verdicts {
+            let held = table.and_then(|table| table.rows.get(seq)).map(|row| row.held);
+            let was_aside = matches!(held, Some(Held::Unroutable { .. }));
+            if !was_aside && !matches!(settled.verdict, Verdict::Unroutable { .. }) {
+                continue;
+            }
+            let route = Route::of(&self.rows[seq].place(*seq), lane.of);
+            let tried = routes.entry(route).or_default();
+            match settled.verdict {
+                Verdict::Unroutable { probe_in, .. } => {
+                    tried.probe_in = tried.probe_in.max(probe_in);
+                }
+                // Taken, or given up by policy: the others need not wait.
+                Verdict::Sent | Verdict::Dead { .. } => tried.open = true,
+                Verdict::Due | Verdict::Behind | Verdict::Retry { .. } => {}
+            }
+        }
+        routes
+    }
+
     fn carry_out_verdict(&mut self, name: &str, seq: u64, settled: &Settled, now: Timestamp) {
         let row = &self.rows[&seq];
         let due_at = row.body.as_ref().ok().and_then(|message| message.due_at);
-        let address: Address = settled.address.clone().unwrap_or_default();
+        let place = row.place(seq);
         let table = &mut self.destination(name).side_table;
         match &settled.verdict {
             Verdict::Sent => {
                 table.rows.remove(&seq);
             }
             Verdict::Due => {
-                table.hold(seq, address, Held::Due { at: due_at.unwrap_or(now) });
+                table.hold(seq, place, Held::Due { at: due_at.unwrap_or(now) });
             }
             Verdict::Behind => {
-                table.hold(seq, address, Held::Behind);
+                table.hold(seq, place, Held::Behind);
             }
-            Verdict::Unroutable { probe_in, .. } => {
-                table.hold(seq, address, Held::Retry { at: now.plus(*probe_in) });
+            Verdict::Unroutable { detail, .. } => {
+                let side = table.hold(seq, place, Held::Unroutable { at: None });
+                if !detail.is_empty() {
+                    side.detail = Some(detail.clone());
+                }
             }
             Verdict::Retry { attempts, delay, detail } => {
-                let side = table.hold(seq, address, Held::Retry { at: now.plus(*delay) });
+                let side = table.hold(seq, place, Held::Retry { at: now.plus(*delay) });
                 if !detail.is_empty() {
+                    side.detail = Some(detail.clone());
                     let (attempt, detail) = (*attempts, detail.clone());
                     side.history.add(Failure { at: now, attempt, detail });
                 }
@@ -100,9 +133,10 @@ impl State {
                     let (attempt, detail) = (*attempts, detail.clone());
                     history.add(Failure { at: now, attempt, detail });
                 }
-                let parked = *park && address.1.is_some();
+                let parked = *park && place.address.1.is_some();
                 if parked {
-                    table.hold(seq, address, Held::Parked).attempts = *attempts;
+                    let side = table.hold(seq, place, Held::Parked);
+                    (side.attempts, side.detail) = (*attempts, Some(detail.clone()));
                 }
                 let origin = Origin::Relay(name.to_owned());
                 let end = End { code: reason.code(), detail, attempts: *attempts, parked };

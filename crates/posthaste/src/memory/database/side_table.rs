@@ -1,16 +1,37 @@
 //! The side table of one destination: what could not be sent at once, and when it may be.
 //!
 //! Rows that failed, that are parked and those behind them block their key; rows that are not yet
-//! due do not. Invariant after [`SideTable::normalise`]: no key's first blocking row is `Behind`.
+//! due, or that nobody is bound to, do not. Invariant after [`SideTable::normalise`]: no key's first blocking row is `Behind`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use posthaste_core::Timestamp;
+use posthaste_core::{Lane, Timestamp};
 
 use super::state::History;
 
 /// Topic and key. Without a key there is no line.
 pub(super) type Address = (String, Option<String>);
+
+/// Where an entry belongs: into which line, which route and which lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) address: Address,
+    pub(super) kind: String,
+    /// Decides about the lane; the same for all entries of a key.
+    pub(super) hash: u64,
+}
+
+impl Place {
+    /// The lane where there are `of`.
+    pub(super) fn lane(&self, of: u16) -> u16 {
+        let lane = self.hash.checked_rem(u64::from(of)).unwrap_or(0);
+        u16::try_from(lane).unwrap_or(0)
+    }
+
+    pub(super) fn is_in(&self, lane: &Lane) -> bool {
+        self.lane(lane.of) == lane.index
+    }
+}
 
 /// Why an entry waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +42,8 @@ pub(super) enum Held {
     Retry { at: Timestamp },
     /// It waits behind another entry of its key.
     Behind,
+    /// Nobody is bound to its topic and kind. The first of these is tried at this time.
+    Unroutable { at: Option<Timestamp> },
     /// It is a dead letter, and its key waits with it.
     Parked,
 }
@@ -28,15 +51,18 @@ pub(super) enum Held {
 /// An entry that waits.
 #[derive(Clone, Debug)]
 pub(super) struct SideRow {
-    pub(super) address: Address,
+    pub(super) place: Place,
     pub(super) held: Held,
     pub(super) attempts: u32,
+    /// What was said last.
+    pub(super) detail: Option<String>,
     pub(super) history: History,
 }
 
 impl SideRow {
     fn blocks(&self) -> bool {
-        self.address.1.is_some() && !matches!(self.held, Held::Due { .. })
+        self.place.address.1.is_some()
+            && !matches!(self.held, Held::Due { .. } | Held::Unroutable { .. })
     }
 }
 
@@ -45,6 +71,7 @@ pub(super) struct Found {
     pub(super) seq: u64,
     pub(super) attempts: u32,
     pub(super) blocked: bool,
+    pub(super) unroutable: bool,
 }
 
 /// Entries that wait, by their numbers.
@@ -56,13 +83,13 @@ pub(super) struct SideTable {
 impl SideTable {
     /// Whether a new entry with this address has to wait.
     pub(super) fn blocks(&self, address: &Address) -> bool {
-        self.rows.values().any(|row| row.blocks() && row.address == *address)
+        self.rows.values().any(|row| row.blocks() && row.place.address == *address)
     }
 
     /// Files or changes a row; what is known of its attempts is kept.
-    pub(super) fn hold(&mut self, seq: u64, address: Address, held: Held) -> &mut SideRow {
+    pub(super) fn hold(&mut self, seq: u64, place: Place, held: Held) -> &mut SideRow {
         let history = History::default();
-        let row = SideRow { address, held, attempts: 0, history };
+        let row = SideRow { place, held, attempts: 0, detail: None, history };
         let row = self.rows.entry(seq).or_insert(row);
         row.held = held;
         row
@@ -71,57 +98,68 @@ impl SideTable {
     /// Sees to it that the line of this address has a head: the rows before the first one that
     /// failed or is parked have nothing to wait for.
     pub(super) fn normalise(&mut self, address: &Address, now: Timestamp) {
-        let line = self.rows.values_mut().filter(|row| row.blocks() && row.address == *address);
+        let line =
+            self.rows.values_mut().filter(|row| row.blocks() && row.place.address == *address);
         for row in line.take_while(|row| row.held == Held::Behind) {
             row.held = Held::Retry { at: now };
         }
     }
 
-    /// What may be sent now, in the order of the numbers.
-    pub(super) fn ready(&self, now: Timestamp) -> Vec<Found> {
+    /// What may be sent now in a lane, in the order of the numbers.
+    pub(super) fn ready(&self, lane: &Lane, now: Timestamp) -> Vec<Found> {
         let mut found = Vec::new();
         let mut waiting: BTreeSet<&Address> = BTreeSet::new();
-        for (&seq, row) in &self.rows {
-            let ready = match row.held {
+        for (&seq, row) in self.in_lane(lane) {
+            let SideRow { place, held, attempts, .. } = row;
+            let ready = match *held {
                 Held::Due { at } => at <= now,
-                Held::Retry { at } => at <= now && !waiting.contains(&row.address),
+                Held::Unroutable { at } => at.is_some_and(|at| at <= now),
+                Held::Retry { at } => at <= now && !waiting.contains(&place.address),
                 Held::Behind | Held::Parked => false,
             };
             if ready {
-                let due = matches!(row.held, Held::Due { .. });
-                let blocked = due && self.blocks(&row.address);
-                found.push(Found { seq, attempts: row.attempts, blocked });
+                let in_line = matches!(held, Held::Retry { .. });
+                let blocked = !in_line && self.blocks(&place.address);
+                let unroutable = !matches!(held, Held::Unroutable { .. })
+                    && self.is_behind_its_route(seq, place, lane.of);
+                found.push(Found { seq, attempts: *attempts, blocked, unroutable });
             } else if row.blocks() {
-                waiting.insert(&row.address);
+                waiting.insert(&place.address);
             }
         }
         found
     }
 
-    /// When the next row that is not ready may be, if only time is in its way.
-    pub(super) fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
+    /// When the next row of a lane that is not ready may be, if only time is in its way.
+    pub(super) fn next_at(&self, lane: &Lane, now: Timestamp) -> Option<Timestamp> {
         let mut waiting: BTreeSet<&Address> = BTreeSet::new();
         let mut next = None;
-        for row in self.rows.values() {
+        for (_, row) in self.in_lane(lane) {
+            let address = &row.place.address;
             let at = match row.held {
                 Held::Due { at } => Some(at),
-                Held::Retry { at } if !waiting.contains(&row.address) => Some(at),
+                Held::Unroutable { at } => at,
+                Held::Retry { at } if !waiting.contains(address) => Some(at),
                 _ => None,
             };
             if let Some(at) = at.filter(|at| *at > now) {
                 next = Some(next.map_or(at, |other: Timestamp| other.min(at)));
             }
             if row.blocks() && !matches!(row.held, Held::Retry { at } if at <= now) {
-                waiting.insert(&row.address);
+                waiting.insert(address);
             }
         }
         next
     }
 
+    fn in_lane(&self, lane: &Lane) -> impl Iterator<Item = (&u64, &SideRow)> {
+        self.rows.iter().filter(move |(_, row)| row.place.is_in(lane))
+    }
+
     /// Keys that wait behind a dead letter.
     pub(super) fn parked_keys(&self) -> usize {
         let parked = self.rows.values().filter(|row| row.held == Held::Parked);
-        parked.map(|row| &row.address).collect::<BTreeSet<_>>().len()
+        parked.map(|row| &row.place.address).collect::<BTreeSet<_>>().len()
     }
 }
 
@@ -135,13 +173,14 @@ mod tests {
     fn table(rows: &[(u64, &str, Held)]) -> SideTable {
         let mut table = SideTable::default();
         for (seq, key, held) in rows {
-            table.hold(*seq, ("t".into(), Some((*key).into())), *held);
+            let address = ("t".into(), Some((*key).into()));
+            table.hold(*seq, Place { address, ..Place::default() }, *held);
         }
         table
     }
 
     fn ready(table: &SideTable) -> Vec<(u64, bool)> {
-        table.ready(NOW).iter().map(|found| (found.seq, found.blocked)).collect()
+        table.ready(&Lane::whole("x"), NOW).iter().map(|found| (found.seq, found.blocked)).collect()
     }
 
     #[test]
@@ -160,13 +199,13 @@ mod tests {
         let due = Held::Due { at: NOW };
         let table = table(&[(1, "a", later), (2, "a", now), (3, "a", due), (4, "b", due)]);
         assert_eq!(ready(&table), [(3, true), (4, false)]);
-        assert_eq!(table.next_at(NOW), Some(LATER));
+        assert_eq!(table.next_at(&Lane::whole("x"), NOW), Some(LATER));
     }
 
     #[test]
     fn a_parked_key_waits_for_no_time() {
         let table = table(&[(1, "a", Held::Parked), (2, "a", Held::Retry { at: LATER })]);
-        assert_eq!((ready(&table), table.next_at(NOW)), (vec![], None));
+        assert_eq!((ready(&table), table.next_at(&Lane::whole("x"), NOW)), (vec![], None));
         assert_eq!(table.parked_keys(), 1);
     }
 }

@@ -54,12 +54,21 @@ pub(super) struct OutboxRow {
 }
 
 /// What the database knows of one destination.
-#[derive(Default)]
 pub(super) struct Destination {
-    pub(super) frontier: Option<Frontier>,
+    /// How far each lane has come; there is at least one.
+    pub(super) frontiers: Vec<Frontier>,
+    /// Lanes that were asked for.
+    pub(super) wanted: u16,
     pub(super) side_table: SideTable,
     /// What was settled lately, for the rates.
     pub(super) batches: VecDeque<Settlements>,
+}
+
+impl Default for Destination {
+    fn default() -> Self {
+        let (side_table, batches) = (SideTable::default(), VecDeque::new());
+        Self { frontiers: vec![Frontier::start()], wanted: 1, side_table, batches }
+    }
 }
 
 /// What one settlement counted.

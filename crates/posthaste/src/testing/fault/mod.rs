@@ -4,7 +4,8 @@
 //! it whether to let it through. "Before" means that the call had no effect, "after" that it had
 //! and its reply is lost. A fault is a closure, a [`CrashPoint`], or chance with a seed
 //! ([`Flaky`]). What is particular to brokers has wrappers of its own: [`FlakyBroker`] (answers to
-//! single messages), [`SlowBroker`], [`DuplicatingBroker`] and [`OutageBroker`].
+//! single messages), [`SlowBroker`], [`DuplicatingBroker`], [`OutageBroker`] and [`UnboundBroker`]
+//! (messages that nobody is bound to).
 
 mod crash_point;
 pub(crate) mod delegate;
@@ -18,6 +19,7 @@ mod rewired;
 mod slow;
 #[cfg(test)]
 mod tests;
+mod unbound;
 
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ pub use outage::{OutageBroker, OutageSwitch};
 pub use rewired::RewiredBroker;
 pub(crate) use rewired::{Settled, rewrap, settle};
 pub use slow::SlowBroker;
+pub use unbound::{Bindings, UnboundBroker};
 
 /// A call of a seam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
