@@ -61,6 +61,8 @@ struct Lead {
     read_at: Moment,
     /// Looks past the checkpoint in a row that found nothing.
     empty_reads: u32,
+    /// Whether it was read past nothing to send, and that is not stored.
+    unstored: bool,
     /// When a checkpoint is stored although there is nothing to settle.
     store_at: Moment,
     /// When to look into the side table.
@@ -243,11 +245,12 @@ impl Relay {
         lead.empty_reads = if empty { lead.empty_reads.saturating_add(1) } else { 0 };
         let pause = self.settings.pace.after(lead.empty_reads.saturating_sub(1));
         lead.read_at = if batch.more { now } else { now.plus(pause) };
-        let moved = lead.cursor.as_ref() != Some(&batch.checkpoint);
+        lead.unstored |= lead.cursor.as_ref() != Some(&batch.checkpoint);
         lead.cursor = Some(batch.checkpoint.clone());
         // On a busy database the snapshot moves all the time: that alone is not worth a write each
         // time, because a relay that starts again only looks at a little more.
-        if !empty || (moved && now >= lead.store_at) {
+        if !empty || (lead.unstored && now >= lead.store_at) {
+            lead.unstored = false;
             lead.store_at = now.plus(self.settings.store_checkpoint_every);
             self.window.take(Feed::New, Some(batch.checkpoint), batch.entries);
         }
@@ -458,6 +461,7 @@ impl Lead {
             settlements: 0,
             read_at: now,
             empty_reads: 0,
+            unstored: false,
             store_at: now,
             ready_at: now,
             prune_at: now.plus(settings.prune_every),

@@ -1,9 +1,13 @@
 //! Single situations, each with its name.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::model::{Faults, Node, World};
-use crate::relay::{Facts, Input, Relay, Settings};
+use crate::lease::{Claim, Lease};
+use crate::outbox::{Batch, Ready};
+use crate::relay::{Effect, Facts, Input, Relay, Settings};
+use crate::{Checkpoint, Moment};
 
 const FACTS: Facts = Facts { prefix_per_key: false, max_batch: 100 };
 
@@ -161,4 +165,47 @@ fn pruning_goes_on_under_steady_load() {
         world.now = world.now.plus(Duration::from_millis(round % 11));
     }
     assert!(world.prunes >= 2, "{} rounds in {:?}", world.prunes, world.now.elapsed());
+}
+
+/// A relay on a database whose snapshot moves all the time although there is nothing to send.
+#[test]
+fn a_checkpoint_that_only_moves_is_stored_now_and_then_and_in_the_end() {
+    let mut relay = Relay::new(Settings::default(), FACTS, 1);
+    let (mut now, mut settled, mut reads) = (Moment::START, Vec::new(), 0u32);
+    let mut inputs = VecDeque::from([Input::Tick]);
+    // The snapshot moves for a minute; then the database is quiet for another.
+    while now.elapsed() < Duration::from_mins(2) {
+        let Some(input) = inputs.pop_front() else {
+            now = relay.deadline().map_or(now, |at| at.max(now));
+            inputs.push_back(Input::Tick);
+            continue;
+        };
+        let mut effects = Vec::new();
+        relay.step(now, input, &mut effects);
+        inputs.extend(effects.into_iter().map(|effect| match effect {
+            Effect::Acquire { name, .. } => {
+                let (owner, token) = ("me".to_owned(), 1);
+                Input::Claimed(Ok(Claim::Granted(Lease { name, owner, token })))
+            }
+            Effect::Renew { .. } => Input::Renewed(Ok(())),
+            Effect::Load => Input::Loaded(Ok(Checkpoint::start())),
+            Effect::Ready { .. } => {
+                Input::Ready(Ok(Ready { entries: vec![], more: false, next_in: None }))
+            }
+            Effect::Read { .. } => {
+                reads += u32::from(now.elapsed() < Duration::from_mins(1));
+                let checkpoint = Checkpoint::new(reads.to_string());
+                Input::Read(Ok(Batch { entries: vec![], checkpoint, more: false }))
+            }
+            Effect::Settle { settlement, .. } => {
+                assert!(settlement.verdicts.is_empty());
+                settled.extend(settlement.checkpoint);
+                Input::Settled(Ok(()))
+            }
+            Effect::Prune { .. } => Input::Pruned(Ok(false)),
+            other => panic!("{other:?} was not expected"),
+        }));
+    }
+    assert!((4..=8).contains(&settled.len()), "{} of {reads} were stored", settled.len());
+    assert_eq!(settled.last(), Some(&Checkpoint::new(reads.to_string())));
 }
