@@ -1,8 +1,9 @@
 //! What is done to the tree: `cargo xtask test` and `cargo xtask tidy`. Needs cargo and nothing
-//! else.
+//! else; some of the tests do, and get it where it may be installed.
 
 mod command;
 mod examples;
+mod packages;
 mod suite;
 mod tally;
 mod terminal;
@@ -24,7 +25,10 @@ Usage: cargo xtask <COMMAND>
   test [--no-skips] [-p PACKAGE]... [NAME]...
       Builds what the tests need, runs all of them, the examples and the tidy checks, and ends with
       `N passed, N failed, N skipped`. With --no-skips a skipped test is a failure. With packages
-      or parts of names, only the tests that fit.
+      or parts of names, only the tests that fit. A whole run provides first what the tests need.
+  packages
+      Provides the servers and languages that the tests need: installs Debian packages if it is run
+      as root, otherwise says which are missing.
   tidy
       Checks the rules of the tree that no compiler checks.
 
@@ -37,6 +41,9 @@ fn main() -> ExitCode {
             Ok(selection) => workspace::load().and_then(|tree| suite::run(&tree, &selection)),
             Err(reason) => return wrong_use(&reason),
         },
+        Some("packages") if arguments.len() == 1 => {
+            workspace::load().and_then(|tree| packages::provide(&tree))
+        }
         Some("tidy") if arguments.len() == 1 => workspace::load().and_then(|tree| tidy(&tree)),
         Some("help" | "--help" | "-h") => say(HELP).map(|()| true).map_err(Into::into),
         Some(other) => return wrong_use(&format!("there is no command `{other}`")),

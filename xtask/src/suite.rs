@@ -6,8 +6,8 @@ use std::time::Instant;
 use crate::command::stream;
 use crate::tally::{Dialect, Listener, Tally};
 use crate::terminal::say;
-use crate::workspace::{Workspace, cargo};
-use crate::{Outcome, examples, tidy};
+use crate::workspace::{Package, Workspace, cargo};
+use crate::{Outcome, examples, packages, tidy};
 
 /// Which tests to run, and how strictly.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,13 +43,47 @@ impl Selection {
         self.packages.is_empty() && self.names.is_empty()
     }
 
-    /// The packages as cargo wants them.
-    fn scope(&self) -> Vec<&str> {
-        if self.packages.is_empty() {
-            return vec!["--workspace"];
-        }
-        self.packages.iter().flat_map(|package| ["--package", package]).collect()
+    /// The packages of one part as cargo wants them; nothing if none of them is selected.
+    fn scope(&self, workspace: &Workspace, part: Part) -> Option<Vec<String>> {
+        let sharing = workspace.packages.iter().filter(|package| shares_servers(package));
+        let sharing: Vec<_> = sharing.map(|package| package.name.clone()).collect();
+        let all = self.packages.is_empty();
+        let scope = match part {
+            Part::Sharing if all => options("--package", &sharing),
+            Part::Others if all => {
+                [vec!["--workspace".to_owned()], options("--exclude", &sharing)].concat()
+            }
+            Part::Whole if all => vec!["--workspace".to_owned()],
+            Part::Whole => options("--package", &self.packages),
+            Part::Sharing | Part::Others => {
+                let mut names = self.packages.clone();
+                names.retain(|name| sharing.contains(name) == (part == Part::Sharing));
+                options("--package", &names)
+            }
+        };
+        Some(scope).filter(|scope| !scope.is_empty())
     }
+}
+
+fn options(option: &str, names: &[String]) -> Vec<String> {
+    names.iter().flat_map(|name| [option.to_owned(), name.clone()]).collect()
+}
+
+/// Which of the packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// Those whose tests share a server within their process.
+    Sharing,
+    Others,
+}
+
+/// The package whose servers tests share. They live as long as the process that started them, so
+/// that a runner with a process for each test would start one for each test.
+const SERVERS: &str = "posthaste-servers";
+
+fn shares_servers(package: &Package) -> bool {
+    package.name == SERVERS || package.dependencies.iter().any(|other| other.name == SERVERS)
 }
 
 /// What has been run so far.
@@ -63,6 +97,10 @@ struct Report {
 pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Outcome<bool> {
     let started = Instant::now();
     let mut report = Report::default();
+    if selection.is_all() {
+        say("== packages")?;
+        packages::provide(workspace)?;
+    }
     if build_binaries(workspace)? {
         tests(workspace, selection, &mut report)?;
         doc_tests(workspace, selection, &mut report)?;
@@ -111,20 +149,27 @@ fn has_nextest() -> bool {
 }
 
 fn tests(workspace: &Workspace, selection: &Selection, report: &mut Report) -> Outcome<()> {
-    let mut run = cargo();
-    let dialect = if has_nextest() {
-        say("== tests (nextest)")?;
-        run.args(["nextest", "run", "--no-fail-fast", "--no-tests=pass", "--status-level=pass"]);
-        run.args(["--success-output=final", "--failure-output=immediate", "--color=never"]);
-        run.args(selection.scope()).args(&selection.names);
-        Dialect::Nextest
+    let libtest = if has_nextest() {
+        if let Some(scope) = selection.scope(workspace, Part::Others) {
+            say("== tests (nextest)")?;
+            let mut run = cargo();
+            run.args(["nextest", "run", "--no-fail-fast", "--no-tests=pass", "--color=never"]);
+            run.args(["--status-level=pass", "--success-output=final"]);
+            run.arg("--failure-output=immediate").args(scope).args(&selection.names);
+            listen(workspace, &mut run, Dialect::Nextest, selection, report)?;
+        }
+        Part::Sharing
     } else {
-        say("== tests (cargo test)")?;
-        run.args(["test", "--no-fail-fast", "--color=never", "--lib", "--bins", "--tests"]);
-        run.args(selection.scope()).args(["--", "--show-output"]).args(&selection.names);
-        Dialect::Libtest
+        Part::Whole
     };
-    listen(workspace, &mut run, dialect, selection, report)
+    if let Some(scope) = selection.scope(workspace, libtest) {
+        say("== tests (cargo test)")?;
+        let mut run = cargo();
+        run.args(["test", "--no-fail-fast", "--color=never", "--lib", "--bins", "--tests"]);
+        run.args(scope).args(["--", "--show-output"]).args(&selection.names);
+        listen(workspace, &mut run, Dialect::Libtest, selection, report)?;
+    }
+    Ok(())
 }
 
 fn doc_tests(workspace: &Workspace, selection: &Selection, report: &mut Report) -> Outcome<()> {
@@ -156,6 +201,7 @@ fn listen(
 ) -> Outcome<()> {
     let binary = workspace.target.join("debug/posthaste");
     run.env("POSTHASTE_BIN", binary.with_extension(std::env::consts::EXE_EXTENSION));
+    run.env("NODE_PATH", packages::node_path(workspace));
     let mut listener = Listener::new(dialect);
     let status = stream(run.current_dir(&workspace.root), |line| {
         if listener.hear(line) {
@@ -172,6 +218,7 @@ fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::Dependency;
 
     fn parse(arguments: &[&str]) -> Result<Selection, String> {
         Selection::parse(&arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
@@ -183,8 +230,38 @@ mod tests {
         assert!(parse(&["--no-skips"]).is_ok_and(|all| all.is_all() && all.no_skips));
         let some = parse(&["-p", "xtask", "arguments"]).expect("known arguments");
         assert!(!some.is_all());
-        assert_eq!(some.scope(), ["--package", "xtask"]);
         assert_eq!(some.names, ["arguments"]);
         assert!(parse(&["--fast"]).is_err() && parse(&["-p"]).is_err());
+    }
+
+    #[test]
+    fn packages_that_share_servers_are_run_apart() {
+        let package = |name: &str, dependencies: &[&str]| Package {
+            name: name.to_owned(),
+            dependencies: dependencies
+                .iter()
+                .map(|&name| Dependency { name: name.to_owned(), dev: true })
+                .collect(),
+            ..Package::default()
+        };
+        let packages = vec![package("a", &["c"]), package("b", &[SERVERS]), package(SERVERS, &[])];
+        let tree = Workspace { root: "".into(), target: "".into(), packages };
+        let scope = |arguments: &[&str], part| {
+            let selection = parse(arguments).expect("known arguments");
+            selection.scope(&tree, part).map(|scope| scope.join(" "))
+        };
+        let is = |text: &str| Some(text.to_owned());
+        assert_eq!(scope(&[], Part::Whole), is("--workspace"));
+        assert_eq!(scope(&[], Part::Sharing), is("--package b --package posthaste-servers"));
+        assert_eq!(
+            scope(&[], Part::Others),
+            is("--workspace --exclude b --exclude posthaste-servers")
+        );
+        let some = ["-p", "a", "-p", "b"];
+        assert_eq!(scope(&some, Part::Whole), is("--package a --package b"));
+        assert_eq!(scope(&some, Part::Sharing), is("--package b"));
+        assert_eq!(scope(&some, Part::Others), is("--package a"));
+        assert_eq!(scope(&["-p", "a"], Part::Sharing), None);
+        assert_eq!(scope(&["-p", "b"], Part::Others), None);
     }
 }

@@ -13,29 +13,34 @@ struct Room {
     tests_may: &'static [&'static str],
 }
 
-/// Stands for every package except this one and the proofs.
+/// Stands for every package except this one, the proofs and the servers of the tests.
 const ALL: &str = "*";
+const SERVERS: &str = "posthaste-servers";
 const CORE: &str = "posthaste-core";
 const KIT: &[&str] = &["posthaste", "posthaste-conformance", "posthaste-history", CORE];
 
-const ROOMS: [Room; 13] = [
+const SERVED_KIT: &[&str] =
+    &["posthaste", "posthaste-conformance", "posthaste-history", CORE, SERVERS];
+
+const ROOMS: [Room; 14] = [
     Room { name: "posthaste-core", may: &[], tests_may: &[] },
     Room { name: "posthaste-history", may: &[CORE], tests_may: &[] },
     Room { name: "posthaste", may: &[CORE], tests_may: KIT },
     Room { name: "posthaste-bus", may: &[CORE], tests_may: KIT },
     Room { name: "posthaste-http", may: &["posthaste", CORE], tests_may: KIT },
     Room { name: "posthaste-conformance", may: &["posthaste", CORE], tests_may: &[] },
-    Room { name: "posthaste-cli", may: &[ALL], tests_may: &[ALL] },
-    Room { name: "databases/", may: &[CORE], tests_may: KIT },
-    Room { name: "brokers/", may: &[CORE], tests_may: KIT },
-    Room { name: "proof", may: &[ALL], tests_may: &[ALL] },
-    Room { name: "bench", may: &[ALL], tests_may: &[ALL] },
+    Room { name: "posthaste-cli", may: &[ALL], tests_may: &[ALL, SERVERS] },
+    Room { name: "databases/", may: &[CORE], tests_may: SERVED_KIT },
+    Room { name: "brokers/", may: &[CORE], tests_may: SERVED_KIT },
+    Room { name: "proof", may: &[ALL, SERVERS], tests_may: &[ALL] },
+    Room { name: "proof/servers", may: &[], tests_may: &[] },
+    Room { name: "bench", may: &[ALL, SERVERS], tests_may: &[ALL] },
     Room { name: "examples/", may: &[ALL], tests_may: &[ALL] },
     Room { name: "xtask", may: &[], tests_may: &[] },
 ];
 
-/// Nobody builds on these.
-const LEAVES: [&str; 4] = ["proof", "bench", "xtask", "posthaste-cli"];
+/// Nobody builds on these; on the last one only who names it.
+const LEAVES: [&str; 5] = ["proof", "bench", "xtask", "posthaste-cli", "proof/servers"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -80,7 +85,8 @@ mod tests {
     use super::*;
 
     fn package(folder: &str, dependencies: &[(&str, bool)]) -> Package {
-        let name = folder.rsplit('/').next().unwrap_or(folder).to_owned();
+        let last = folder.rsplit('/').next().unwrap_or(folder);
+        let name = if last == "servers" { SERVERS } else { last }.to_owned();
         let dependency = |&(name, dev): &(&str, bool)| Dependency { name: name.into(), dev };
         let dependencies = dependencies.iter().map(dependency).collect();
         Package { name, folder: folder.into(), dependencies, ..Package::default() }
@@ -98,9 +104,11 @@ mod tests {
             package("crates/posthaste-bus", &[("posthaste-core", false)]),
             package("crates/posthaste-conformance", &[("posthaste", false)]),
             package("databases/posthaste-sqlite", &[("posthaste-conformance", true)]),
-            package("databases/posthaste-postgres", &[]),
-            package("crates/posthaste-cli", &[("posthaste-sqlite", false)]),
-            package("proof", &[("posthaste-bus", false)]),
+            package("databases/posthaste-postgres", &[(SERVERS, true)]),
+            package("brokers/posthaste-rabbitmq", &[(SERVERS, true)]),
+            package("crates/posthaste-cli", &[("posthaste-sqlite", false), (SERVERS, true)]),
+            package("proof", &[("posthaste-bus", false), (SERVERS, false)]),
+            package("proof/servers", &[("tokio", false)]),
             package("xtask", &[("serde_json", false)]),
         ];
         packages.retain(|package| package.folder != changed.folder);
@@ -128,6 +136,11 @@ mod tests {
             ("crates/posthaste-bus", "posthaste-sqlite", false),
             ("crates/posthaste-conformance", "posthaste-bus", true),
             ("crates/posthaste-cli", "proof", false),
+            ("crates/posthaste-cli", SERVERS, false),
+            ("databases/posthaste-postgres", SERVERS, false),
+            ("crates/posthaste", SERVERS, true),
+            ("examples/first", SERVERS, false),
+            ("proof/servers", "posthaste-core", true),
             ("proof", "xtask", true),
             ("xtask", "posthaste-core", false),
         ] {
