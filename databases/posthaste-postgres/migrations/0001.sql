@@ -59,6 +59,15 @@ CREATE FUNCTION posthaste.lane_hash(key text, id uuid) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN ('x' || left(md5(coalesce(key, id::text)), 8))::bit(32)::bigint;
 
+-- A history of failures with one more, and without its oldest when it is full.
+CREATE FUNCTION posthaste.longer_history(
+    history jsonb, at timestamptz, attempt integer, detail text
+) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN jsonb_array_length(history) >= 20 THEN history - 0 ELSE history END
+    || jsonb_build_array(jsonb_build_object('at', (extract(epoch FROM at) * 1000000)::bigint,
+        'attempt', attempt, 'detail', detail));
+
 -- What is wrong with headers; NULL if nothing is.
 CREATE FUNCTION posthaste.headers_fault(headers jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -56,6 +56,11 @@ pub(crate) fn classify(doing: &str, place: &str, error: sqlx::Error) -> StoreErr
     consequence.of(text, Box::new(error))
 }
 
+/// Whether the transaction was ended by an earlier error.
+pub(crate) fn is_aborted(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("25P02"))
+}
+
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consequence {
@@ -103,7 +108,9 @@ pub(crate) fn by_code(doing: &str, place: &str, said: &Said<'_>) -> (Consequence
             Consequence::Failed,
             format!("{doing}: {place} does not let this user in ({message}); look at the URL"),
         ),
-        "3D000" => (Consequence::Failed, format!("{doing}: {message}; create it, or look at the URL")),
+        "3D000" => {
+            (Consequence::Failed, format!("{doing}: {message}; create it, or look at the URL"))
+        }
         "25P02" => (
             Consequence::Rejected,
             "an earlier statement of this transaction failed, so nothing of it is committed; look \
@@ -116,7 +123,9 @@ pub(crate) fn by_code(doing: &str, place: &str, said: &Said<'_>) -> (Consequence
         ),
         "55P03" => (
             Consequence::Unavailable,
-            format!("{doing}: another transaction at {place} holds the lock; look for one that is left open"),
+            format!(
+                "{doing}: another transaction at {place} holds the lock; look for one that is left open"
+            ),
         ),
         "53300" | "57P03" => (
             Consequence::Unavailable,
@@ -151,7 +160,8 @@ fn by_class(doing: &str, place: &str, said: &Said<'_>) -> (Consequence, String) 
 /// used only where it is ours.
 fn refusal(said: &Said<'_>) -> String {
     let ours = |text: &str| text.split_once("posthaste: ").map(|(_, rest)| rest.to_owned());
-    if let Some(sentence) = ours(said.message).filter(|_| !said.message.starts_with("new row for")) {
+    if let Some(sentence) = ours(said.message).filter(|_| !said.message.starts_with("new row for"))
+    {
         return sentence;
     }
     match said.constraint.and_then(ours) {

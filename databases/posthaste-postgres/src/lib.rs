@@ -32,16 +32,21 @@
 //!   number that came from elsewhere.
 
 mod adoption;
+mod columns;
 mod connect;
 mod error;
+mod inbox;
 mod namespace;
+mod number;
 mod options;
+mod row;
 mod schema;
 mod signal;
 mod store;
 mod time;
 mod transaction;
 mod url;
+mod writer;
 
 pub use options::Options;
 pub use schema::VERSION;

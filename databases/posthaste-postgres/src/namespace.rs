@@ -76,9 +76,18 @@ mod tests {
         for good in ["posthaste", "_", "order", "a1_b", &format!("a{}", "b".repeat(40))] {
             assert!(Namespace::new(good).is_ok(), "{good}");
         }
-        for bad in
-            ["", "1a", "A", "a-b", "a b", "a\"b", "ä", "pg_x", "a;", &format!("a{}", "b".repeat(41))]
-        {
+        for bad in [
+            "",
+            "1a",
+            "A",
+            "a-b",
+            "a b",
+            "a\"b",
+            "ä",
+            "pg_x",
+            "a;",
+            &format!("a{}", "b".repeat(41)),
+        ] {
             let refused = Namespace::new(bad).expect_err(bad);
             assert!(matches!(refused, StoreError::Rejected { .. }), "{bad}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use posthaste_core::limits::PAYLOAD_BYTES_DEFAULT;
 
 /// The schema that holds the tables unless an option says otherwise.
-pub const DEFAULT_SCHEMA: &str = "posthaste";
+pub(crate) const DEFAULT_SCHEMA: &str = "posthaste";
 
 /// Options of [`Postgres::open`](crate::Postgres::open).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -100,7 +100,10 @@ impl Store {
         }
         for (step, script) in STEPS.iter().filter(|(step, _)| *step > from.unwrap_or(0)) {
             let script = self.namespace.text(script).into_owned();
-            sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut *transaction).await.map_err(&failed)?;
+            sqlx::raw_sql(AssertSqlSafe(script))
+                .execute(&mut *transaction)
+                .await
+                .map_err(&failed)?;
             self.query("insert into posthaste.schema_version (version) values ($1)")
                 .bind(i32::try_from(*step).unwrap_or(i32::MAX))
                 .execute(&mut *transaction)
@@ -231,5 +234,10 @@ impl Schema for Postgres {
         }
         script.push_str("COMMIT;\n");
         script
+    }
+
+    async fn adopt(&self, actor: &str) -> Result<Vec<String>, StoreError> {
+        let (store, actor) = (Arc::clone(&self.store), actor.to_owned());
+        detached(async move { store.adopt(&actor).await }).await
     }
 }

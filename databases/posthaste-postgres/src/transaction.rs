@@ -38,12 +38,22 @@ pub(crate) async fn detached<T: Send + 'static>(
     }
 }
 
-/// A connection for statements that only read: inside a transaction where the statements of one
-/// have to run on one connection of the server.
+/// A connection for single statements: inside a transaction where the steps of one have to be held
+/// together on one connection of the server.
 #[derive(Debug)]
 pub(crate) enum Reading {
     Plain(PoolConnection<sqlx::Postgres>),
     Inside(Transaction),
+}
+
+impl Reading {
+    /// Makes what a statement has changed last, where it stands in a transaction.
+    pub(crate) async fn keep(self, store: &Store) -> Result<(), StoreError> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Inside(transaction) => store.commit_quietly(transaction).await,
+        }
+    }
 }
 
 impl Deref for Reading {
@@ -115,6 +125,20 @@ impl Store {
         };
         self.check_schema(&mut reading).await?;
         Ok(reading)
+    }
+
+    /// A connection for one statement that writes and is a transaction by itself; see
+    /// [`Store::finish`]. To be called in a task of its own.
+    pub(crate) async fn alone(self: &Arc<Self>) -> Result<Reading, StoreError> {
+        self.reading().await
+    }
+
+    /// Commits what [`Store::alone`] began, where that began anything.
+    pub(crate) async fn finish(&self, alone: Reading) -> Result<(), StoreError> {
+        match alone {
+            Reading::Plain(_) => Ok(()),
+            Reading::Inside(transaction) => self.commit_quietly(transaction).await,
+        }
     }
 
     /// Commits and says so to whoever waits for messages. To be called in a task of its own.
