@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Connection, ConnectionProperties};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -51,16 +53,53 @@ async fn vhosts_are_apart_and_their_things_can_be_taken_away() {
     assert!(one.describe("exchanges", "orders").await.is_none());
 }
 
+async fn connect(url: &str) -> lapin::Result<Connection> {
+    Connection::connect(url, ConnectionProperties::default()).await
+}
+
+/// Looks until something is so; nothing tells when it is.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_user_may_what_it_was_permitted() {
     let Some(rabbitmq) = rabbitmq_or_skip().await else { return };
     let vhost = rabbitmq.vhost().await;
+    vhost.declare_exchange("orders", "topic").await;
     let name = format!("{}-writer", vhost.name);
     vhost.user(&name, "secret/word", "", "^orders$", "").await;
-    let path = format!("/api/permissions/{}/{name}", vhost.name);
-    let (status, answer) = rabbitmq.api("GET", &path, "").await;
-    assert!(status == 200 && answer.contains("^orders$"), "{status} {answer}");
-    assert!(vhost.url_as(&name, "secret/word").contains(":secret%2Fword@"));
+    assert!(connect(&vhost.url_as(&name, "another")).await.is_err());
+    let connection = connect(&vhost.url_as(&name, "secret/word")).await.expect("it may connect");
+    let channel = connection.create_channel().await.expect("it may");
+    let publish = |exchange: &str| {
+        let (channel, exchange) = (channel.clone(), exchange.to_owned());
+        async move {
+            let (options, properties) = (BasicPublishOptions::default(), Default::default());
+            let sent =
+                channel.basic_publish(exchange.into(), "a".into(), options, b"x", properties);
+            sent.await?.await
+        }
+    };
+    let confirms = ConfirmSelectOptions::default();
+    channel.confirm_select(confirms).await.expect("it may");
+    assert!(publish("orders").await.is_ok_and(|confirm| confirm.is_ack()));
+    assert!(publish("amq.topic").await.is_err(), "it may write to one exchange only");
+}
+
+#[tokio::test]
+async fn connections_to_one_vhost_are_closed() {
+    let Some(rabbitmq) = rabbitmq_or_skip().await else { return };
+    let (one, two) = (rabbitmq.vhost().await, rabbitmq.vhost().await);
+    let closed = connect(&one.url()).await.expect("it may connect");
+    let open = connect(&two.url()).await.expect("it may connect");
+    assert_eq!(one.close_connections().await, 1);
+    eventually("the connection is closed", || !closed.status().connected()).await;
+    assert!(open.status().connected());
 }
 
 #[tokio::test]
@@ -68,9 +107,16 @@ async fn the_memory_alarm_is_raised_and_ended() {
     let rabbitmq = rabbitmq!(RabbitMqOptions::new());
     let path = "/api/health/checks/local-alarms";
     assert_eq!(rabbitmq.api("GET", path, "").await.0, 200);
+    let connection = connect(&rabbitmq.url("/")).await.expect("it may connect");
     rabbitmq.set_memory_alarm(true).await;
     assert_eq!(rabbitmq.api("GET", path, "").await.0, 503);
+    let channel = connection.create_channel().await.expect("it may");
+    let options = BasicPublishOptions::default();
+    let sent = channel.basic_publish("".into(), "a".into(), options, b"x", Default::default());
+    sent.await.expect("it is on its way");
+    eventually("who publishes is blocked", || connection.status().blocked()).await;
     rabbitmq.set_memory_alarm(false).await;
+    eventually("who publishes goes on", || !connection.status().blocked()).await;
     assert_eq!(rabbitmq.api("GET", path, "").await.0, 200);
     assert!(rabbitmq.evaluate("no_module:at_all().").await.is_err());
 }
