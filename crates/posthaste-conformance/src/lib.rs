@@ -35,6 +35,9 @@
 //! may be called once in a module, because it makes a module for each seam. The caller needs no
 //! dependency beside this crate: every law runs on a runtime of its own with a deadline.
 //!
+//! A function that cannot make its store, because a server is not installed here, says so and calls
+//! [`skipped`].
+//!
 //! Every law is a public function, so that it can be run alone as well. A law panics where it is
 //! broken. Laws run on real time with short durations and wait for conditions, never for luck: a
 //! slow machine makes them slower, not wrong.
@@ -60,4 +63,4 @@ pub mod topics;
 pub mod writer;
 
 pub use case::{BrokerCase, DatabaseCase, Outage, OutageCase, Store};
-pub use run::run;
+pub use run::{run, skipped};
