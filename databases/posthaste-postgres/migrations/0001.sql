@@ -493,7 +493,7 @@ CREATE TABLE posthaste.audit (
 -- then hold whatever pool, proxy or server default stands in between.
 
 -- Fails where transaction ids mean something else than the checkpoints say.
-CREATE OR REPLACE FUNCTION posthaste.refuse_foreign() RETURNS void
+CREATE FUNCTION posthaste.refuse_foreign() RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -608,7 +608,8 @@ BEGIN
                         AND h.state IN ('retry', 'behind', 'parked')),
                 f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
                     WHERE h.destination = the_destination AND h.lane = the_lane
-                        AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL)
+                        AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable'
+                        AND h.ready_at IS NOT NULL)
             FROM fitting f ORDER BY f.seq;
             RETURN;
         END IF;
@@ -651,7 +652,8 @@ BEGIN
                     AND h.state IN ('retry', 'behind', 'parked')),
             f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
                 WHERE h.destination = the_destination AND h.lane = the_lane
-                    AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL)
+                    AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable'
+                    AND h.ready_at IS NOT NULL)
         FROM fitting f ORDER BY f.seq;
         used := (SELECT sum(posthaste.weight(o.headers, o.payload, o.payload_bytes))
             FROM unnest(late) AS l (seq) JOIN posthaste.outbox o ON o.seq = l.seq);
@@ -685,7 +687,8 @@ BEGIN
                     AND h.state IN ('retry', 'behind', 'parked')),
             f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
                 WHERE h.destination = the_destination AND h.lane = the_lane
-                    AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL)
+                    AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable'
+                    AND h.ready_at IS NOT NULL)
         FROM fitting f ORDER BY f.seq;
     END IF;
 END
@@ -917,15 +920,6 @@ BEGIN
 END
 $$;
 
--- A history of failures with one more, without its oldest if it is full.
-CREATE FUNCTION posthaste.longer_history(
-    history jsonb, at timestamptz, attempt integer, detail text
-) RETURNS jsonb
-LANGUAGE sql STABLE
-RETURN CASE WHEN jsonb_array_length(coalesce(history, '[]')) >= 20 THEN history - 0
-    ELSE coalesce(history, '[]') END || jsonb_build_object(
-        'at', (extract(epoch FROM at) * 1000000)::bigint, 'attempt', attempt, 'detail', detail);
-
 -- Files what waits, takes away what is sent and writes dead letters.
 CREATE FUNCTION posthaste.file_verdicts(
     the_destination text, the_lane integer, lanes integer, verdicts jsonb, clock timestamptz
@@ -985,7 +979,8 @@ BEGIN
         coalesce(o.kind, h.kind), coalesce(o.key, h.key, v.key), o.headers, o.content_type,
         o.payload, o.payload_bytes, o.stated_at, o.due_at, v.reason, v.detail, v.attempts,
         coalesce(h.first_failed_at, clock), clock,
-        posthaste.longer_history(h.history, clock, v.attempts, v.detail), v.park
+        posthaste.longer_history(coalesce(h.history, '[]'), clock, v.attempts, v.detail),
+        v.park
     FROM (SELECT v.ordinality, r.* FROM jsonb_array_elements(verdicts) WITH ORDINALITY AS v (value),
             jsonb_to_record(v.value) AS r (seq bigint, verdict text, topic text, key text,
                 reason text, detail text, attempts integer, park boolean)

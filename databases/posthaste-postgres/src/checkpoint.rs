@@ -34,18 +34,19 @@ impl Store {
             .map_err(self.failed("reading a checkpoint"))?;
         match token {
             Some(token) => Ok(Checkpoint::new(token)),
-            None => Ok(Checkpoint::start()),
+            None => Ok(self.starting_frontier(&mut connection).await?.checkpoint()),
         }
     }
 
     /// The frontiers of all lanes of a destination, by their index.
-    pub(crate) async fn frontiers(
+    pub(crate) async fn lane_frontiers(
         &self,
         connection: &mut PgConnection,
         destination: &str,
         lanes: u16,
     ) -> Result<Vec<Frontier>, StoreError> {
-        let mut frontiers = vec![Frontier::start(); usize::from(lanes)];
+        let start = self.starting_frontier(&mut *connection).await?;
+        let mut frontiers = vec![start; usize::from(lanes)];
         let rows: Vec<(i32, String)> = self
             .query_as(ALL)
             .bind(destination)

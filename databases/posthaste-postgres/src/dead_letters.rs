@@ -103,7 +103,7 @@ impl Postgres {
                 .await
                 .map_err(store.failed("changing dead letters"))?;
             connection.keep(&store).await?;
-            store.signal.committed();
+            store.committed();
             Ok(())
         })
         .await

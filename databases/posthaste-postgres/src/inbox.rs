@@ -10,7 +10,8 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::columns::Columns;
-use crate::row::{Written, kept, message_columns};
+use crate::detail::kept;
+use crate::row::Written;
 use crate::store::Store;
 use crate::transaction::detached;
 use crate::{Postgres, error, number};
@@ -67,12 +68,11 @@ const FAILURE: &str = "insert into posthaste.attempt as a \
        last_at = excluded.last_at, detail = excluded.detail, \
        history = posthaste.longer_history(a.history, excluded.last_at, $3, $4)";
 
-const REPOSTED: &str = concat!(
-    "select ",
-    message_columns!(),
-    " from posthaste.dead_letter m where m.side = 'consumer' and m.name = $1 \
-     and m.state = 'reposted' order by m.number limit $2"
-);
+/// Parameters: consumer, most rows.
+const REPOSTED: &str = "select id, topic, kind, key, content_type, \
+       headers::pg_catalog.text as headers, payload, payload_bytes, stated_at, due_at \
+     from posthaste.dead_letter where side = 'consumer' and name = $1 and state = 'reposted' \
+     order by number limit $2";
 
 /// Parameters: consumer, how old in microseconds, most rows. What another process is looking at is
 /// left to it.
@@ -92,6 +92,11 @@ const PRUNE_ATTEMPTS: &str = "delete from posthaste.attempt where consumer = $1 
      select id from posthaste.attempt where consumer = $1 \
        and last_at < clock_timestamp() - $2 * interval '1 microsecond' \
      order by last_at limit $3 for update skip locked)";
+
+/// A count of attempts as PostgreSQL holds it.
+fn attempts(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
 
 fn uuid(id: MessageId) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
@@ -150,7 +155,7 @@ impl Store {
             .bind(columns.payloads_of_bytes.pop().flatten())
             .bind(burial.reason.code())
             .bind(kept(&burial.detail))
-            .bind(number::signed_attempts(burial.attempts))
+            .bind(attempts(burial.attempts))
             .execute(connection)
             .await
             .map(|_| ())
@@ -159,7 +164,7 @@ impl Store {
 
     async fn begin_attempt(self: &Arc<Self>, consumer: &str, id: Uuid) -> Result<u32, StoreError> {
         let mut alone = self.alone().await?;
-        let attempts: i32 = self
+        let begun: i32 = self
             .query_scalar(BEGIN)
             .bind(consumer)
             .bind(id)
@@ -167,7 +172,7 @@ impl Store {
             .await
             .map_err(self.failed("counting an attempt"))?;
         self.finish(alone).await?;
-        Ok(number::attempts(attempts))
+        Ok(number::attempts(begun))
     }
 
     async fn record_failure(
@@ -181,7 +186,7 @@ impl Store {
         self.query(FAILURE)
             .bind(consumer)
             .bind(id)
-            .bind(number::signed_attempts(attempt))
+            .bind(attempts(attempt))
             .bind(kept(detail))
             .execute(&mut *alone)
             .await

@@ -109,7 +109,7 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
-        let old = self.frontiers(&mut transaction, destination, now).await?;
+        let old = self.lane_frontiers(&mut transaction, destination, now).await?;
         let begun = Frontier::inherit(&old).map_err(|refused| StoreError::Rejected {
             reason: refused.to_string(),
             source: Some(Box::new(refused)),

@@ -35,11 +35,11 @@ const ACQUIRE: &str = "insert into posthaste.lease as l (name, owner, token, exp
        or l.expires_at - clock_timestamp() > l.ttl \
      returning token";
 
-/// Parameter: destination. Notes that there is a destination, so that nothing is removed before it
-/// was sent there.
+/// Parameters: destination, checkpoint. Notes that there is a destination, so that nothing is
+/// removed before it was sent there.
 const KNOW: &str = "insert into posthaste.checkpoint \
        (destination, lane, of, token, through, moved_at) \
-     select $1, g.lane, d.lanes, '', 0, clock_timestamp() \
+     select $1, g.lane, d.lanes, $2, 0, clock_timestamp() \
      from (select coalesce((select now from posthaste.lanes where destination = $1), 1) as lanes) d, \
        generate_series(0, d.lanes - 1) as g (lane) \
      on conflict (destination, of, lane) do nothing";
@@ -140,8 +140,10 @@ impl Store {
             return Ok(held.unwrap_or(Claim::Held { by, remaining: Duration::ZERO }));
         };
         if let Some(destination) = lease::destination(name) {
+            let start = self.starting_frontier(&mut transaction).await?.checkpoint();
             self.query(KNOW)
                 .bind(destination)
+                .bind(start.as_str())
                 .execute(&mut *transaction)
                 .await
                 .map_err(self.failed("noting a destination"))?;

@@ -32,19 +32,29 @@
 //!   number that came from elsewhere.
 
 mod adoption;
+mod checkpoint;
 mod columns;
 mod connect;
+mod dead_letters;
+mod detail;
+mod doctor;
 mod error;
 mod inbox;
+mod lanes;
+mod leases;
+mod monitor;
 mod namespace;
 mod number;
 mod options;
+mod reader;
 mod row;
 mod schema;
+mod settle;
 mod signal;
 mod store;
 mod time;
 mod transaction;
+mod upkeep;
 mod url;
 mod writer;
 

@@ -22,10 +22,13 @@ pub struct Options {
     /// How long our own statements wait for a lock before they are given up as unavailable, a
     /// migration included. Zero: as long as the server is set to.
     pub lock_timeout: Duration,
+    /// Whether processes hint commits to each other by NOTIFY and LISTEN. It takes one more
+    /// connection; without it, commits of other processes are seen within a second.
+    pub listen: bool,
 }
 
 impl Default for Options {
-    /// Schema `posthaste`, 1 MiB, 8 connections, 30 s for a connection, 10 s for a lock.
+    /// Schema `posthaste`, 1 MiB, 8 connections, 30 s for a connection, 10 s for a lock, hints.
     fn default() -> Self {
         Self {
             schema: DEFAULT_SCHEMA.to_owned(),
@@ -33,6 +36,7 @@ impl Default for Options {
             connections: 8,
             acquire_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(10),
+            listen: true,
         }
     }
 }

@@ -10,15 +10,13 @@ use posthaste_core::outbox::{Feed, Settled, Settlement};
 use posthaste_core::{StoreError, Verdict};
 use serde::Serialize;
 
+use crate::detail::kept;
 use crate::number;
 use crate::store::Store;
 use crate::transaction::detached;
 
 const SETTLE: &str = "select posthaste.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
      $13, $14::text::jsonb)";
-
-/// Most bytes that are kept of what a broker said.
-const DETAIL_BYTES: usize = 4096;
 
 /// One verdict as the statement reads it.
 #[derive(Default, Serialize)]
@@ -103,15 +101,6 @@ impl Plan {
 
 fn counted(attempts: u32) -> i32 {
     i32::try_from(attempts).unwrap_or(i32::MAX)
-}
-
-/// The beginning of what was said, without the character that PostgreSQL cannot store.
-pub(crate) fn kept(detail: &str) -> String {
-    let mut end = detail.len().min(DETAIL_BYTES);
-    while !detail.is_char_boundary(end) {
-        end -= 1;
-    }
-    detail[..end].replace('\0', " ")
 }
 
 /// Carries out a settlement under a lease.

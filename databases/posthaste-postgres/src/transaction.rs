@@ -144,7 +144,7 @@ impl Store {
     /// Commits and says so to whoever waits for messages. To be called in a task of its own.
     pub(crate) async fn commit(&self, transaction: Transaction) -> Result<(), StoreError> {
         self.commit_quietly(transaction).await?;
-        self.signal.committed();
+        self.committed();
         Ok(())
     }
 
