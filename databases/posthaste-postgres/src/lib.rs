@@ -53,6 +53,8 @@ mod settle;
 mod signal;
 mod store;
 mod time;
+#[cfg(feature = "tokio-postgres")]
+mod tokio_postgres;
 mod transaction;
 mod upkeep;
 mod url;
@@ -61,3 +63,5 @@ mod writer;
 pub use options::Options;
 pub use schema::VERSION;
 pub use store::Postgres;
+#[cfg(feature = "tokio-postgres")]
+pub use tokio_postgres::{TokioOutbox, TokioTransaction};
