@@ -58,9 +58,11 @@ mod options;
 mod outlet;
 mod publisher;
 mod rabbit;
+mod removal;
 mod settlement;
 mod subscriber;
 mod topology;
 
 pub use options::{QueueType, RabbitMqOptions};
 pub use rabbit::RabbitMq;
+pub use removal::Depth;
