@@ -73,7 +73,9 @@ async fn shop() -> Option<(TestDatabase, Postgres, String)> {
         .replace("shop_writer", &role)
         .replace("shop_consumer", &role);
     let made = database
-        .psql(&format!("create role {role} login; grant create on schema public to {role}; {grants}"))
+        .psql(&format!(
+            "create role {role} login; grant create on schema public to {role}; {grants}"
+        ))
         .await;
     assert_eq!(made.as_deref(), Ok(""));
     let url = database.url_as(&role);
@@ -92,7 +94,12 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(topic: &str, kind: &'static str, key: Option<&str>, payload: impl Into<Payload>) -> Self {
+    fn new(
+        topic: &str,
+        kind: &'static str,
+        key: Option<&str>,
+        payload: impl Into<Payload>,
+    ) -> Self {
         let (topic, key) = (topic.to_owned(), key.map(str::to_owned));
         let payload = payload.into();
         Self { kind, topic, key, content_type: None, headers: BTreeMap::new(), payload }
