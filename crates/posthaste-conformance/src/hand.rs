@@ -21,7 +21,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(600);
 pub(crate) struct HandRelay<'a, D> {
     pub(crate) database: &'a D,
     pub(crate) lease: Lease,
-    lane: Lane,
+    pub(crate) lane: Lane,
     number: u64,
 }
 
@@ -131,6 +131,16 @@ pub(crate) fn settled(entry: &Entry, feed: Feed, verdict: Verdict) -> Settled {
 /// A first failure, to be tried again after `delay`.
 pub(crate) fn retry(delay: Duration) -> Verdict {
     Verdict::Retry { attempts: 1, delay, detail: "the broker was busy".into() }
+}
+
+/// Nobody is bound to it; the first of its route is tried again after `probe_in`.
+pub(crate) fn unroutable(probe_in: Duration) -> Verdict {
+    Verdict::Unroutable { probe_in, detail: "nobody is bound to it".into() }
+}
+
+/// It joins others of its route without being tried.
+pub(crate) fn joins() -> Verdict {
+    Verdict::Unroutable { probe_in: Duration::ZERO, detail: String::new() }
 }
 
 /// Dead after three attempts.

@@ -50,11 +50,13 @@ mod timing;
 
 pub mod dead_letters;
 pub mod inbox;
+pub mod lanes;
 pub mod leases;
 pub mod monitor;
 pub mod outage;
 pub mod outbox;
 pub mod publisher;
+pub mod routes;
 pub mod sample;
 pub mod schema;
 pub mod settlement;

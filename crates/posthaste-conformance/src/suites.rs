@@ -36,6 +36,8 @@ macro_rules! database_suite {
         $crate::writer_suite!($make);
         $crate::outbox_suite!($make);
         $crate::settlement_suite!($make);
+        $crate::routes_suite!($make);
+        $crate::lanes_suite!($make);
         $crate::leases_suite!($make);
         $crate::inbox_suite!($make);
         $crate::dead_letters_suite!($make);

@@ -1,13 +1,15 @@
 //! Every law that is written is in a suite: one that nobody runs protects nobody.
 
-const SEAMS: [(&str, &str); 12] = [
+const SEAMS: [(&str, &str); 14] = [
     ("dead_letters", include_str!("../src/dead_letters.rs")),
     ("inbox", include_str!("../src/inbox.rs")),
+    ("lanes", include_str!("../src/lanes.rs")),
     ("leases", include_str!("../src/leases.rs")),
     ("monitor", include_str!("../src/monitor.rs")),
     ("outage", include_str!("../src/outage.rs")),
     ("outbox", include_str!("../src/outbox.rs")),
     ("publisher", include_str!("../src/publisher.rs")),
+    ("routes", include_str!("../src/routes.rs")),
     ("schema", include_str!("../src/schema.rs")),
     ("settlement", include_str!("../src/settlement.rs")),
     ("subscriber", include_str!("../src/subscriber.rs")),
