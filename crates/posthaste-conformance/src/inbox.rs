@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::case::{DatabaseCase, Store};
 use crate::hand::ids_of;
-use crate::sample::{assert_same, edges, id, keyed, message};
+use crate::sample::{assert_same, assert_same_form, edges, id, keyed, message};
 use crate::timing::PATIENCE;
 
 /// Makes a test of every law of the inbox.
@@ -329,7 +329,7 @@ pub(crate) fn assert_letter(message: &Message, letter: &DeadLetter) {
     assert_eq!((&letter.key, &letter.content_type), (&message.key, &message.content_type));
     let equal = letter.payload.as_bytes() == message.payload.as_bytes();
     assert!(equal, "the payload of {}", message.id);
-    assert_eq!(letter.payload.is_text(), message.payload.is_text());
+    assert_same_form(&message.payload, &letter.payload);
     assert_eq!(letter.stated_at, Some(message.stated_at));
     for (name, value) in message.headers.iter() {
         assert!(letter.headers.contains(name), "the header {name} in {}", letter.headers);

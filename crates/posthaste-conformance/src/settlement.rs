@@ -11,7 +11,7 @@ use crate::case::{DatabaseCase, Store};
 use crate::hand::{
     ALL, DESTINATION, HandRelay, LONG, body, claim, dead, ids, ids_of, lane, retry, settled, state,
 };
-use crate::sample::{assert_same, edges, keyed, message, now};
+use crate::sample::{assert_same, assert_same_form, edges, keyed, message, now};
 use crate::timing::eventually;
 
 /// Makes a test of every law of settlement.
@@ -207,7 +207,7 @@ pub async fn an_entry_in_the_side_table_comes_back_byte_for_byte<D: Store>(case:
     for ((message, first), second) in stated.iter().zip(&new).zip(&again) {
         assert_eq!(first.position, second.position, "an entry keeps its position");
         assert_same(message, body(second));
-        assert_eq!(body(second).payload.is_text(), message.payload.is_text());
+        assert_same_form(&message.payload, &body(second).payload);
     }
 }
 

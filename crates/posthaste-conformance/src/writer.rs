@@ -9,7 +9,7 @@ use posthaste_core::{Headers, Lane, Message, MessageId, StoreError};
 
 use crate::case::{DatabaseCase, Store};
 use crate::hand::{HandRelay, body, ids, ids_of, state};
-use crate::sample::{assert_same, edges, keyed, message};
+use crate::sample::{assert_same, assert_same_form, edges, keyed, message};
 use crate::timing::within;
 
 /// Makes a test of every law of writing.
@@ -53,8 +53,7 @@ pub async fn a_committed_message_is_read_byte_for_byte<D: Store>(case: DatabaseC
     for (message, entry) in stated.iter().zip(&entries) {
         let read = body(entry);
         assert_same(message, read);
-        let (was, is) = (message.payload.is_text(), read.payload.is_text());
-        assert_eq!(is, was, "whether the payload of {} is text", message.id);
+        assert_same_form(&message.payload, &read.payload);
         assert_eq!(read.stated_at, message.stated_at, "when {} was stated", message.id);
         assert_eq!((entry.attempts, entry.due_in, entry.blocked), (0, None, false));
     }

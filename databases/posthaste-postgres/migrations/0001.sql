@@ -286,7 +286,8 @@ CREATE TABLE posthaste.held (
     state text NOT NULL CHECK (state IN ('due', 'retry', 'behind', 'parked', 'unroutable')),
     -- Counted attempts.
     attempts integer NOT NULL DEFAULT 0,
-    -- When it may be sent; NULL while that depends on others.
+    -- When it may be sent; NULL while that depends on others. Of what is unroutable, 1970 says that
+    -- others were sent and these follow in portions.
     ready_at timestamptz,
     -- What the last failure said.
     detail text,
@@ -309,6 +310,10 @@ CREATE INDEX held_route ON posthaste.held (destination, lane, topic, kind, seq)
 -- The one of each lane, topic and kind that is tried for the others.
 CREATE INDEX held_probe ON posthaste.held (destination, lane, topic, kind)
     WHERE state = 'unroutable' AND ready_at IS NOT NULL;
+
+-- Keys of which some are set aside.
+CREATE INDEX held_aside ON posthaste.held (destination, topic, key)
+    WHERE state = 'unroutable' AND key IS NOT NULL;
 
 -- Who may act, until when, and with which token.
 CREATE TABLE posthaste.lease (
@@ -609,7 +614,11 @@ BEGIN
                 f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
                     WHERE h.destination = the_destination AND h.lane = the_lane
                         AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable'
-                        AND h.ready_at IS NOT NULL)
+                        AND h.ready_at IS NOT NULL AND (h.ready_at > 'epoch'
+                            OR EXISTS (SELECT 1 FROM posthaste.held a
+                                WHERE a.destination = the_destination AND a.topic = f.topic
+                                    AND a.key = f.key AND a.state = 'unroutable'
+                                    AND a.kind = f.kind)))
             FROM fitting f ORDER BY f.seq;
             RETURN;
         END IF;
@@ -653,7 +662,11 @@ BEGIN
             f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
                 WHERE h.destination = the_destination AND h.lane = the_lane
                     AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable'
-                    AND h.ready_at IS NOT NULL)
+                    AND h.ready_at IS NOT NULL AND (h.ready_at > 'epoch'
+                        OR EXISTS (SELECT 1 FROM posthaste.held a
+                            WHERE a.destination = the_destination AND a.topic = f.topic
+                                AND a.key = f.key AND a.state = 'unroutable'
+                                AND a.kind = f.kind)))
         FROM fitting f ORDER BY f.seq;
         used := (SELECT sum(posthaste.weight(o.headers, o.payload, o.payload_bytes))
             FROM unnest(late) AS l (seq) JOIN posthaste.outbox o ON o.seq = l.seq);
@@ -688,15 +701,19 @@ BEGIN
             f.fits AND EXISTS (SELECT 1 FROM posthaste.held h
                 WHERE h.destination = the_destination AND h.lane = the_lane
                     AND h.topic = f.topic AND h.kind = f.kind AND h.state = 'unroutable'
-                    AND h.ready_at IS NOT NULL)
+                    AND h.ready_at IS NOT NULL AND (h.ready_at > 'epoch'
+                        OR EXISTS (SELECT 1 FROM posthaste.held a
+                            WHERE a.destination = the_destination AND a.topic = f.topic
+                                AND a.key = f.key AND a.state = 'unroutable'
+                                AND a.kind = f.kind)))
         FROM fitting f ORDER BY f.seq;
     END IF;
 END
 $$;
 
 -- What may leave the side table, and first the time, with the time at which the next one may in
--- due_at, in a row of its own. found and looked_at are the numbers of those that could be sent
--- and of those that were looked at.
+-- next_at, in a row of its own. candidates and looked_at are the numbers of those that could be
+-- sent and of those that were looked at.
 --
 -- Those that could be sent the longest are looked at. Before its time none is; one that is tried
 -- again is ready if all that is before it in its line is, as far as that was looked at; one that
@@ -704,7 +721,7 @@ $$;
 CREATE FUNCTION posthaste.read_held(
     the_destination text, the_lane integer, most bigint, bytes bigint, look_at bigint
 ) RETURNS TABLE (
-    now timestamptz, next_at timestamptz, found bigint, looked_at bigint, seq bigint,
+    now timestamptz, next_at timestamptz, candidates bigint, looked_at bigint, seq bigint,
     attempts integer, gone boolean, fits boolean, id uuid, topic text, kind text, key text,
     content_type text, headers text, stated_at timestamptz, due_at timestamptz, payload text,
     payload_bytes bytea, blocked boolean, unroutable boolean
@@ -748,12 +765,12 @@ BEGIN
             ORDER BY h.seq LIMIT most + 1);
     END IF;
     now := clock;
-    found := coalesce(cardinality(first), 0);
+    candidates := coalesce(cardinality(first), 0);
     next_at := (SELECT h.ready_at FROM posthaste.held h
         WHERE h.destination = the_destination AND h.lane = the_lane AND h.ready_at > clock
         ORDER BY h.ready_at LIMIT 1);
     RETURN NEXT;
-    IF found = 0 THEN
+    IF candidates = 0 THEN
         RETURN;
     END IF;
     RETURN QUERY
@@ -773,8 +790,7 @@ BEGIN
         h.state IN ('due', 'unroutable') AND h.key IS NOT NULL AND EXISTS (
             SELECT 1 FROM posthaste.held e
             WHERE e.destination = the_destination AND e.topic = h.topic AND e.key = h.key
-                AND e.state IN ('retry', 'behind', 'parked')
-                AND (h.state = 'due' OR e.seq < h.seq)),
+                AND e.state IN ('retry', 'behind', 'parked')),
         h.state <> 'unroutable' AND EXISTS (SELECT 1 FROM posthaste.held e
             WHERE e.destination = the_destination AND e.lane = the_lane AND e.topic = h.topic
                 AND e.kind = h.kind AND e.state = 'unroutable' AND e.ready_at IS NOT NULL
@@ -821,10 +837,12 @@ END
 $$;
 
 -- Sees to it that of the messages of a topic and kind that are set aside in a lane just the first
--- is tried, at the time at which it was to be tried already or at probe_at.
-CREATE FUNCTION posthaste.place_probe(
-    the_destination text, the_lane integer, the_topic text, the_kind text, probe_at timestamptz
-) RETURNS void
+-- is tried. If one of them was taken (opened) and none came back, those at the front are let go
+-- before that; returns their lines. One that came back is tried again after probe_in microseconds.
+CREATE FUNCTION posthaste.follow_route(
+    the_destination text, the_lane integer, the_topic text, the_kind text, opened boolean,
+    probe_in bigint, clock timestamptz, OUT topics text[], OUT keys text[]
+)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
@@ -832,22 +850,48 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
 DECLARE
-    first record;
+    portion bigint[];
+    first bigint;
+    probe_at timestamptz;
 BEGIN
-    SELECT h.seq, h.ready_at INTO first FROM posthaste.held h
+    IF opened AND probe_in = 0 THEN
+        portion := ARRAY(SELECT h.seq FROM posthaste.held h
+            WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = the_topic
+                AND h.kind = the_kind AND h.state = 'unroutable' ORDER BY h.seq LIMIT 1000);
+        -- One whose line waits for something is not even looked at until that is over.
+        WITH released AS (
+            UPDATE posthaste.held h SET state = w.state,
+                ready_at = CASE w.state WHEN 'retry' THEN clock END
+            FROM (SELECT u.seq, CASE WHEN EXISTS (SELECT 1 FROM posthaste.held e
+                    WHERE e.destination = the_destination AND e.topic = u.topic AND e.key = u.key
+                        AND e.state IN ('retry', 'behind', 'parked') AND e.seq < u.seq
+                        AND (e.state <> 'retry' OR e.ready_at > clock))
+                    THEN 'behind' ELSE 'retry' END AS state
+                FROM posthaste.held u
+                WHERE u.destination = the_destination AND u.seq = ANY (portion)) w
+            WHERE h.destination = the_destination AND h.seq = w.seq
+            RETURNING h.topic, h.key)
+        SELECT array_agg(r.topic), array_agg(r.key) INTO topics, keys FROM released r;
+    END IF;
+    SELECT h.seq INTO first FROM posthaste.held h
     WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = the_topic
         AND h.kind = the_kind AND h.state = 'unroutable' ORDER BY h.seq LIMIT 1;
-    IF first.seq IS NULL THEN
+    IF NOT FOUND THEN
         RETURN;
     END IF;
+    probe_at := CASE
+        WHEN probe_in > 0 THEN clock + probe_in * interval '1 microsecond'
+        WHEN opened THEN 'epoch'
+        ELSE coalesce((SELECT min(h.ready_at) FROM posthaste.held h
+            WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = the_topic
+                AND h.kind = the_kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL),
+            clock) END;
     UPDATE posthaste.held h SET ready_at = NULL
     WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = the_topic
         AND h.kind = the_kind AND h.state = 'unroutable' AND h.ready_at IS NOT NULL
-        AND h.seq <> first.seq;
-    IF first.ready_at IS NULL THEN
-        UPDATE posthaste.held h SET ready_at = probe_at
-        WHERE h.destination = the_destination AND h.seq = first.seq;
-    END IF;
+        AND h.seq <> first;
+    UPDATE posthaste.held h SET ready_at = probe_at
+    WHERE h.destination = the_destination AND h.seq = first;
 END
 $$;
 
@@ -937,39 +981,26 @@ AS $$
 DECLARE
     topics text[];
     keys text[];
-    more_topics text[];
-    more_keys text[];
+    routes jsonb;
     route record;
-    portion bigint[];
+    let_go record;
 BEGIN
     PERFORM posthaste.lock_lines(the_destination, false);
-    -- The lines that are touched, before anything is changed.
+    -- The lines that are touched, and what the verdicts say of routes, before anything is changed.
     SELECT array_agg(coalesce(h.topic, v.topic)), array_agg(coalesce(h.key, v.key))
     INTO topics, keys
     FROM jsonb_to_recordset(verdicts) AS v (seq bigint, topic text, key text)
     LEFT JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq;
-    -- Routes of which one was tried for the others and has another verdict now.
-    FOR route IN
-        SELECT DISTINCT h.topic, h.kind
-        FROM jsonb_to_recordset(verdicts) AS v (seq bigint, verdict text)
-        JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq
-        WHERE h.state = 'unroutable' AND v.verdict <> 'unroutable'
-        ORDER BY h.topic, h.kind
-    LOOP
-        portion := ARRAY(SELECT h.seq FROM posthaste.held h
-            WHERE h.destination = the_destination AND h.lane = the_lane AND h.topic = route.topic
-                AND h.kind = route.kind AND h.state = 'unroutable' ORDER BY h.seq LIMIT 1000);
-        WITH released AS (
-            UPDATE posthaste.held h
-            SET state = CASE WHEN h.key IS NULL THEN 'retry' ELSE 'behind' END,
-                ready_at = CASE WHEN h.key IS NULL THEN clock END
-            WHERE h.destination = the_destination AND h.seq = ANY (portion)
-            RETURNING h.topic, h.key)
-        SELECT array_agg(r.topic), array_agg(r.key) INTO more_topics, more_keys FROM released r;
-        topics := topics || more_topics;
-        keys := keys || more_keys;
-        PERFORM posthaste.place_probe(the_destination, the_lane, route.topic, route.kind, clock);
-    END LOOP;
+    routes := (SELECT jsonb_agg(r) FROM (
+        SELECT coalesce(v.topic, h.topic, '') AS topic, coalesce(o.kind, h.kind, '') AS kind,
+            coalesce(bool_or(h.state = 'unroutable' AND v.verdict IN ('sent', 'dead')), false)
+                AS opened,
+            max(CASE v.verdict WHEN 'unroutable' THEN v.delay ELSE 0 END) AS probe_in
+        FROM jsonb_to_recordset(verdicts) AS v (seq bigint, verdict text, topic text, delay bigint)
+        LEFT JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq
+        LEFT JOIN posthaste.outbox o ON o.seq = v.seq
+        WHERE h.state = 'unroutable' OR v.verdict = 'unroutable'
+        GROUP BY 1, 2) r);
 
     -- A row that somebody has deleted meanwhile leaves a dead letter all the same.
     INSERT INTO posthaste.dead_letter (side, name, seq, id, topic, kind, key, headers,
@@ -1001,8 +1032,7 @@ BEGIN
         CASE v.verdict WHEN 'dead' THEN 'parked' ELSE v.verdict END, coalesce(v.attempts, 0),
         CASE v.verdict
             WHEN 'due' THEN coalesce(o.due_at, 'epoch')
-            WHEN 'retry' THEN clock + v.delay * interval '1 microsecond'
-            WHEN 'unroutable' THEN clock + v.delay * interval '1 microsecond' END,
+            WHEN 'retry' THEN clock + v.delay * interval '1 microsecond' END,
         nullif(v.detail, ''),
         CASE WHEN v.verdict = 'retry' AND v.detail <> '' THEN clock END,
         CASE WHEN v.verdict = 'retry' AND v.detail <> ''
@@ -1021,14 +1051,13 @@ BEGIN
             WHEN jsonb_array_length(h.history) >= 20 THEN (h.history - 0) || excluded.history
             ELSE h.history || excluded.history END;
 
-    FOR route IN
-        SELECT h.topic, h.kind, min(h.ready_at) AS probe_at
-        FROM jsonb_to_recordset(verdicts) AS v (seq bigint, verdict text)
-        JOIN posthaste.held h ON h.destination = the_destination AND h.seq = v.seq
-        WHERE v.verdict = 'unroutable' GROUP BY h.topic, h.kind ORDER BY h.topic, h.kind
+    FOR route IN SELECT r.* FROM jsonb_to_recordset(routes)
+        AS r (topic text, kind text, opened boolean, probe_in bigint)
     LOOP
-        PERFORM posthaste.place_probe(
-            the_destination, the_lane, route.topic, route.kind, route.probe_at);
+        SELECT f.topics, f.keys INTO let_go FROM posthaste.follow_route(the_destination, the_lane,
+            route.topic, route.kind, route.opened, route.probe_in, clock) f;
+        topics := topics || let_go.topics;
+        keys := keys || let_go.keys;
     END LOOP;
     PERFORM posthaste.free_lines(the_destination, topics, keys, clock);
 END

@@ -121,6 +121,15 @@ pub(crate) fn by_code(doing: &str, place: &str, said: &Said<'_>) -> (Consequence
             Consequence::Failed,
             format!("{doing}: {place} is a standby and takes no writes; name the primary"),
         ),
+        "PH001" => (
+            Consequence::Failed,
+            format!(
+                "{doing}: {place} is a copy of the database that its checkpoints belong to, and \
+                 transaction ids mean something else here; run `posthaste adopt` once nobody \
+                 relays from the original any more"
+            ),
+        ),
+        "PH003" => (Consequence::Rejected, refusal(said)),
         "55P03" => (
             Consequence::Unavailable,
             format!(

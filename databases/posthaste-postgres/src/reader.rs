@@ -239,11 +239,11 @@ impl Held {
         let (first, rows) = rows.split_first().ok_or(sqlx::Error::RowNotFound)?;
         let now = first.try_get::<At, _>("now")?.0;
         let next: Option<At> = first.try_get("next_at")?;
-        let found: i64 = first.try_get("found")?;
+        let candidates: i64 = first.try_get("candidates")?;
         let entries: Vec<Entry> =
             rows.iter().map(|row| held_entry(row, now)).collect::<Result<_, _>>()?;
         let ready = Ready {
-            more: found > number::signed(entries.len()),
+            more: candidates > number::signed(entries.len()),
             entries,
             next_in: next.map(|next| next.0.since(now)),
         };
