@@ -67,6 +67,16 @@ impl Failure {
         }
     }
 
+    /// The same, with what went wrong besides.
+    pub(crate) fn and(self, other: Option<Self>) -> Self {
+        match (self, other) {
+            (Self::Failed { message }, Some(Self::Failed { message: other })) => {
+                Self::failed(format!("{message}; {other}"))
+            }
+            (failure, _) => failure,
+        }
+    }
+
     /// The exit status.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {

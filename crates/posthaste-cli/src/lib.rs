@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use registry::{BrokerPlace, Closer, DatabasePlace, OpenBroker, Opening, Registry};
+pub use settings::options::{BrokerOptions, DatabaseOptions};
 
 use context::Context;
 use failure::Failure;

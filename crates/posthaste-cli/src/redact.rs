@@ -18,14 +18,17 @@ const SHORTEST_REMEMBERED: usize = 4;
 /// A list for the whole process, because panics and drivers' logs are scrubbed as well.
 static REMEMBERED: RwLock<Vec<SecretString>> = RwLock::new(Vec::new());
 
-/// Remembers the password in `url`, as it is written and as it is meant (percent-decoded).
+/// Remembers the secrets in `url`, as they are written and as they are meant (percent-decoded).
 pub(crate) fn remember(url: &str) {
-    let Some(password) = password(url) else { return };
-    for form in [password.to_owned(), percent_decoded(password)] {
-        if form.len() >= SHORTEST_REMEMBERED {
-            let mut remembered = REMEMBERED.write().unwrap_or_else(PoisonError::into_inner);
-            if !remembered.iter().any(|known| known.expose_secret() == form) {
-                remembered.push(SecretString::from(form));
+    let parameters = url.split_once('?').map_or("", |(_, query)| query).split('&');
+    let secrets = password(url).into_iter().chain(parameters.filter_map(secret_parameter));
+    for secret in secrets {
+        for form in [secret.to_owned(), percent_decoded(secret)] {
+            if form.len() >= SHORTEST_REMEMBERED {
+                let mut remembered = REMEMBERED.write().unwrap_or_else(PoisonError::into_inner);
+                if !remembered.iter().any(|known| known.expose_secret() == form) {
+                    remembered.push(SecretString::from(form));
+                }
             }
         }
     }
@@ -70,17 +73,20 @@ fn without_secret_parameters(url: &str) -> Option<String> {
 }
 
 fn parameter(parameter: &str) -> Cow<'_, str> {
-    const TELLING: [&str; 7] = ["password", "passwd", "pwd", "secret", "token", "sig", "key"];
-    match parameter.split_once('=') {
-        Some((name, value)) if !value.is_empty() && value != MASK => {
-            let lower = name.to_ascii_lowercase();
-            if TELLING.iter().any(|word| lower.contains(word)) {
-                return Cow::Owned(format!("{name}={MASK}"));
-            }
-            Cow::Borrowed(parameter)
-        }
+    match (secret_parameter(parameter), parameter.split_once('=')) {
+        (Some(_), Some((name, _))) => Cow::Owned(format!("{name}={MASK}")),
         _ => Cow::Borrowed(parameter),
     }
+}
+
+/// The value of a parameter whose name says that it is a secret; names of files are none.
+fn secret_parameter(parameter: &str) -> Option<&str> {
+    const TELLING: [&str; 7] = ["password", "passwd", "pwd", "secret", "token", "sig", "key"];
+    const FILES: [&str; 2] = ["sslkey", "ssl-key"];
+    let (name, value) = parameter.split_once('=')?;
+    let name = name.to_ascii_lowercase();
+    let tells = TELLING.iter().any(|word| name.contains(word)) && !FILES.contains(&name.as_str());
+    (tells && !value.is_empty() && value != MASK).then_some(value)
 }
 
 /// What stands between the first `:` after `://` and the last `@`. A password that should have
@@ -145,5 +151,7 @@ mod tests {
         remember("amqp://user:canary%2F7741@host");
         assert_eq!(text("login with canary/7741 failed"), "login with *** failed");
         assert_eq!(text("login with canary%2F7741 failed"), "login with *** failed");
+        remember("postgres://host/db?user=me&password=canary%2B7742&sslkey=client.key");
+        assert_eq!(text("tried canary+7742 and client.key"), "tried *** and client.key");
     }
 }

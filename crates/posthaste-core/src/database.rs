@@ -39,6 +39,12 @@ pub trait Schema: Send + Sync {
     /// themselves.
     fn script(&self) -> String;
 
+    /// The statements that make roles with just the rights that writers, consumers, relays and
+    /// operators need, for people who run them themselves; `None` where there are no rights to give.
+    fn grants(&self) -> Option<String> {
+        None
+    }
+
     /// Accepts that this database is a copy of the one whose checkpoints it holds (restored from a
     /// dump into another cluster, for example): what the copy had not sent is sent, once. Returns
     /// what was done, for people. Until then a reader of a copy fails where its checkpoints mean

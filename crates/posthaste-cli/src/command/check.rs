@@ -25,8 +25,8 @@ pub(crate) fn run(_: &Arguments, context: &Context) -> Result<(), Failure> {
             if let Some(database) = &configuration.database {
                 findings.push(good("database.url", &database.address.to_string()));
             }
-            for (name, address) in &configuration.brokers {
-                findings.push(good(&format!("broker {name}"), &address.to_string()));
+            for (name, broker) in &configuration.brokers {
+                findings.push(good(&format!("broker {name}"), &broker.address.to_string()));
             }
             findings.extend(configuration.notices);
             (findings, true)

@@ -10,6 +10,7 @@ use posthaste_core::{BrokerError, Database, StoreError};
 
 use super::LogFormat;
 use super::address::Address;
+use super::options::{BrokerOptions, DatabaseOptions};
 use crate::failure::Failure;
 use crate::registry::{BrokerPlace, DatabasePlace, OpenBroker, Registry};
 
@@ -19,7 +20,7 @@ pub(crate) struct Configuration {
     /// Where the outbox is, if that was said.
     pub(crate) database: Option<DatabaseConfiguration>,
     /// The brokers by name; `[broker]` is `default`.
-    pub(crate) brokers: BTreeMap<String, Address>,
+    pub(crate) brokers: BTreeMap<String, BrokerConfiguration>,
     /// How to relay; the destination is the name of the broker.
     pub(crate) relay: RelayOptions,
     /// Where to serve health and metrics, if that was asked for; always a loopback address.
@@ -37,6 +38,17 @@ pub(crate) struct DatabaseConfiguration {
     pub(crate) address: Address,
     /// Most bytes of one payload.
     pub(crate) payload_limit: usize,
+    /// What else it is told.
+    pub(crate) options: DatabaseOptions,
+}
+
+/// A broker.
+#[derive(Clone, Debug)]
+pub(crate) struct BrokerConfiguration {
+    /// Its URL.
+    pub(crate) address: Address,
+    /// What else it is told.
+    pub(crate) options: BrokerOptions,
 }
 
 /// What to log, and how.
@@ -76,6 +88,7 @@ impl Configuration {
             url: database.address.secret(),
             payload_limit: database.payload_limit,
             create,
+            options: database.options.clone(),
         };
         registry.open_database(&database.address, place).await
     }
@@ -98,9 +111,10 @@ impl Configuration {
         registry: &Registry,
     ) -> Result<Result<OpenBroker, BrokerError>, Failure> {
         let name = &self.relay.destination;
-        let Some(address) = self.brokers.get(name) else { return Err(Failure::no_broker()) };
-        let place = BrokerPlace { url: address.secret(), name: name.clone() };
-        registry.open_broker(address, place).await
+        let Some(broker) = self.brokers.get(name) else { return Err(Failure::no_broker()) };
+        let (url, options) = (broker.address.secret(), broker.options.clone());
+        let place = BrokerPlace { url, name: name.clone(), options };
+        registry.open_broker(&broker.address, place).await
     }
 
     /// Whether there is a broker to open.

@@ -20,11 +20,23 @@ pub(crate) const DEFAULT_FILE: &str = "posthaste.toml";
 pub(crate) const FILE_VARIABLE: &str = "POSTHASTE_CONFIG";
 
 /// Every setting that has an environment variable: the variable, and the path of the setting.
-pub(crate) const VARIABLES: [(&str, &str); 18] = [
+pub(crate) const VARIABLES: [(&str, &str); 30] = [
     ("POSTHASTE_DATABASE_URL", "database.url"),
     ("POSTHASTE_DATABASE_PAYLOAD_LIMIT", "database.payload_limit"),
+    ("POSTHASTE_DATABASE_SCHEMA", "database.schema"),
+    ("POSTHASTE_DATABASE_CONNECTIONS", "database.connections"),
+    ("POSTHASTE_DATABASE_LOCK_TIMEOUT", "database.lock_timeout"),
+    ("POSTHASTE_DATABASE_LISTEN", "database.listen"),
     ("POSTHASTE_BROKER_URL", "broker.url"),
+    ("POSTHASTE_BROKER_PREFIX", "broker.prefix"),
+    ("POSTHASTE_BROKER_DECLARE", "broker.declare"),
+    ("POSTHASTE_BROKER_CA_FILE", "broker.ca_file"),
+    ("POSTHASTE_BROKER_WINDOW", "broker.window"),
+    ("POSTHASTE_BROKER_PUBLISH_TIMEOUT", "broker.publish_timeout"),
+    ("POSTHASTE_BROKER_DELIVERY_LIMIT", "broker.delivery_limit"),
+    ("POSTHASTE_BROKER_SUBSCRIPTIONS", "broker.subscriptions"),
     ("POSTHASTE_RELAY_BROKER", "relay.broker"),
+    ("POSTHASTE_RELAY_LANES", "relay.lanes"),
     ("POSTHASTE_RELAY_WINDOW", "relay.window"),
     ("POSTHASTE_RELAY_WINDOW_BYTES", "relay.window_bytes"),
     ("POSTHASTE_RELAY_LEASE_TTL", "relay.lease_ttl"),

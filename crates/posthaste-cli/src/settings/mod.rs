@@ -9,6 +9,7 @@ pub(crate) mod address;
 pub(crate) mod configuration;
 pub(crate) mod layers;
 pub(crate) mod nearest;
+pub(crate) mod options;
 pub(crate) mod period;
 pub(crate) mod reading;
 pub(crate) mod size;
@@ -16,6 +17,7 @@ pub(crate) mod tree;
 pub(crate) mod validation;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -58,6 +60,14 @@ pub(crate) struct DatabaseSettings {
     pub(crate) url: Option<Address>,
     /// Most bytes of one payload.
     pub(crate) payload_limit: Option<Size>,
+    /// The schema that holds the tables.
+    pub(crate) schema: Option<String>,
+    /// Most connections at once.
+    pub(crate) connections: Option<u32>,
+    /// How long a statement waits for a lock.
+    pub(crate) lock_timeout: Option<Period>,
+    /// Whether processes hint commits to each other.
+    pub(crate) listen: Option<bool>,
 }
 
 /// A broker.
@@ -66,6 +76,20 @@ pub(crate) struct DatabaseSettings {
 pub(crate) struct BrokerSettings {
     /// Its URL; the scheme chooses the backend.
     pub(crate) url: Option<Address>,
+    /// Put before the names of what is declared there.
+    pub(crate) prefix: Option<String>,
+    /// Whether what is missing is declared.
+    pub(crate) declare: Option<bool>,
+    /// The certificates that the broker's must go back to.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Most messages that are sent and not confirmed.
+    pub(crate) window: Option<u32>,
+    /// How long one call to publish may take.
+    pub(crate) publish_timeout: Option<Period>,
+    /// Deliveries of one message before the broker itself gives it up.
+    pub(crate) delivery_limit: Option<u32>,
+    /// Subscriptions whose dead letters are shown, as TOPIC.NAME.
+    pub(crate) subscriptions: Option<Vec<String>>,
 }
 
 /// How `run` relays.
@@ -74,6 +98,8 @@ pub(crate) struct BrokerSettings {
 pub(crate) struct RelaySettings {
     /// The name of the broker to relay to.
     pub(crate) broker: Option<String>,
+    /// Into how many lanes the keys are divided, so that several relays share the work.
+    pub(crate) lanes: Option<u16>,
     /// Most messages taken and not yet settled.
     pub(crate) window: Option<u32>,
     /// Most bytes of these.

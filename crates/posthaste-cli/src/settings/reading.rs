@@ -130,6 +130,29 @@ impl<'de> Deserializer<'de> for &'de Node {
     number!(deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8
         deserialize_u16 deserialize_u32 deserialize_u64);
 
+    /// `true` or `false` may be typed as text as well.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.value {
+            Value::Typed(text) => match text.trim() {
+                "true" => visitor.visit_bool(true),
+                "false" => visitor.visit_bool(false),
+                _ => Err(Fault::invalid_type(self.value.unexpected(), &visitor)),
+            },
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    /// And a list with commas.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.value {
+            Value::Typed(text) => {
+                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                visitor.visit_seq(SeqDeserializer::new(parts))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.value {
             Value::Text(text) | Value::Typed(text) => visitor.visit_str(text),
@@ -161,7 +184,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 
     forward_to_deserialize_any! {
-        bool i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq
+        i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct
         tuple tuple_struct map struct identifier ignored_any
     }
 }

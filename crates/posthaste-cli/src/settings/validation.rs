@@ -9,17 +9,21 @@ use std::time::Duration;
 use posthaste::{OnDead, OnUnroutable, RelayOptions, TopicPolicy};
 use posthaste_core::RetryPolicy;
 use posthaste_core::finding::{Finding, Severity};
+use posthaste_core::lane::MAX_LANES;
 use posthaste_core::limits::{self, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MOST};
 use tracing_subscriber::EnvFilter;
 
 use super::address::Address;
-use super::configuration::{Configuration, DatabaseConfiguration, LogConfiguration};
+use super::configuration::{
+    BrokerConfiguration, Configuration, DatabaseConfiguration, LogConfiguration,
+};
 use super::layers::Loaded;
 use super::nearest::nearest;
+use super::options::{self, Known};
 use super::period::Period;
 use super::reading::located;
 use super::size::Size;
-use super::{OnDeadSetting, RetrySettings, Settings, UnroutableSetting};
+use super::{BrokerSettings, OnDeadSetting, RetrySettings, Settings, UnroutableSetting};
 
 /// The name of the broker that `[broker]` configures.
 pub(crate) const DEFAULT_BROKER: &str = "default";
@@ -36,13 +40,13 @@ pub(crate) struct Needs {
     pub(crate) broker: bool,
 }
 
-/// The URL schemes that can be opened.
+/// The URL schemes that can be opened, with the options that they take.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Schemes {
     /// Of databases.
-    pub(crate) databases: Vec<String>,
+    pub(crate) databases: Known,
     /// Of brokers.
-    pub(crate) brokers: Vec<String>,
+    pub(crate) brokers: Known,
 }
 
 /// Checks what was loaded.
@@ -63,7 +67,8 @@ pub(crate) fn validate(
     Ok(Configuration { notices: check.findings, ..configuration })
 }
 
-struct Check {
+/// What has been checked so far.
+pub(super) struct Check {
     origins: BTreeMap<String, super::tree::Origin>,
     findings: Vec<Finding>,
 }
@@ -73,14 +78,14 @@ impl Check {
         let database = self.database(settings, schemes, needs);
         let mut brokers = BTreeMap::new();
         if let Some(default) = &settings.broker {
-            self.broker("broker", DEFAULT_BROKER, default.url.as_ref(), schemes, &mut brokers);
+            self.broker("broker", DEFAULT_BROKER, default, schemes, &mut brokers);
         }
         for (name, broker) in &settings.brokers {
             let path = format!("brokers.{name}");
             if let Err(invalid) = limits::check_name("broker name", name) {
                 self.problem(&path, &invalid.to_string(), None);
             }
-            self.broker(&path, name, broker.url.as_ref(), schemes, &mut brokers);
+            self.broker(&path, name, broker, schemes, &mut brokers);
         }
         let relay = self.relay(settings);
         self.destination(settings, &relay.destination, needs);
@@ -92,7 +97,7 @@ impl Check {
         Configuration { database, brokers, relay, http, log, notices: Vec::new() }
     }
 
-    fn problem(&mut self, path: &str, what: &str, advice: Option<String>) {
+    pub(super) fn problem(&mut self, path: &str, what: &str, advice: Option<String>) {
         self.find(Severity::Problem, path, what, advice);
     }
 
@@ -133,37 +138,40 @@ impl Check {
             return None;
         };
         self.address("database.url", address, &schemes.databases);
-        Some(DatabaseConfiguration { address: address.clone(), payload_limit: limit })
+        let options = options::of_database(self, &settings.database, &schemes.databases);
+        Some(DatabaseConfiguration { address: address.clone(), payload_limit: limit, options })
     }
 
     fn broker(
         &mut self,
         path: &str,
         name: &str,
-        url: Option<&Address>,
+        given: &BrokerSettings,
         schemes: &Schemes,
-        brokers: &mut BTreeMap<String, Address>,
+        brokers: &mut BTreeMap<String, BrokerConfiguration>,
     ) {
-        let path = format!("{path}.url");
-        match url {
+        let url = format!("{path}.url");
+        match &given.url {
             Some(address) => {
-                self.address(&path, address, &schemes.brokers);
-                brokers.insert(name.to_owned(), address.clone());
+                self.address(&url, address, &schemes.brokers);
+                let options = options::of_broker(self, path, given, &schemes.brokers);
+                let address = address.clone();
+                brokers.insert(name.to_owned(), BrokerConfiguration { address, options });
             }
-            None if self.is_reported(&path) => {}
-            None => self.problem(&path, "this broker has no URL", None),
+            None if self.is_reported(&url) => {}
+            None => self.problem(&url, "this broker has no URL", None),
         }
     }
 
-    fn address(&mut self, path: &str, address: &Address, schemes: &[String]) {
+    fn address(&mut self, path: &str, address: &Address, schemes: &Known) {
         let known =
-            schemes.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
+            schemes.keys().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
         let Some(scheme) = address.scheme() else {
             let advice = format!("write a URL that begins with one of: {known}");
             return self.problem(path, &format!("'{address}' is not a URL"), Some(advice));
         };
-        if !schemes.contains(&scheme) {
-            let advice = match nearest(&scheme, schemes.iter().map(String::as_str)) {
+        if !schemes.contains_key(&scheme) {
+            let advice = match nearest(&scheme, schemes.keys().map(String::as_str)) {
                 Some(meant) => format!("did you mean '{meant}:'? known here: {known}"),
                 None => format!("known here: {known}"),
             };
@@ -229,6 +237,7 @@ impl Check {
             .map(|poll| self.period("poll", Some(poll), poll.0, millisecond..=60 * second));
         RelayOptions {
             destination: relay.broker.clone().unwrap_or_else(|| DEFAULT_BROKER.to_owned()),
+            lanes: relay.lanes.filter(|lanes| self.lanes(*lanes)),
             window_messages: self.window(relay.window, default.window_messages),
             window_bytes: self.window_bytes(relay.window_bytes, default.window_bytes),
             policy,
@@ -265,6 +274,15 @@ impl Check {
             );
         }
         policy
+    }
+
+    fn lanes(&mut self, lanes: u16) -> bool {
+        let is_possible = (1..=MAX_LANES).contains(&lanes);
+        if !is_possible {
+            let advice = Some(format!("choose from 1 to {MAX_LANES}"));
+            self.problem("relay.lanes", &format!("{lanes} is out of range"), advice);
+        }
+        is_possible
     }
 
     fn window(&mut self, given: Option<u32>, default: usize) -> usize {

@@ -4,7 +4,12 @@ use super::*;
 use crate::settings::layers::{Flags, load};
 
 fn schemes() -> Schemes {
-    Schemes { databases: vec!["sqlite".into()], brokers: vec!["bus".into()] }
+    const SCHEMA: &[&str] = &["schema", "connections"];
+    let known = |scheme: &str, options| (scheme.to_owned(), options);
+    Schemes {
+        databases: [known("sqlite", &[] as &[&str]), known("pg", SCHEMA)].into(),
+        brokers: [known("bus", &[] as &[&str])].into(),
+    }
 }
 
 fn checked(assignments: &[(&str, &str)], needs: Needs) -> Result<Configuration, Vec<Finding>> {

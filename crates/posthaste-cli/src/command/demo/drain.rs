@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use posthaste_core::database::Monitor;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
 
 use super::process::Process;
-use super::world::World;
+use super::stage::{Count, Stage};
+use super::world::{SHOP, World};
 
 /// How long nothing must happen once everything seems to have arrived.
 const SETTLED: Duration = Duration::from_millis(300);
@@ -38,9 +38,9 @@ struct Sight {
 /// Returns when the outbox is empty and the consumers are done, or when nothing moves any more.
 ///
 /// # Errors
-/// If a file cannot be read or the process ends.
-pub(super) async fn until_still(
-    world: &World,
+/// If a database cannot be read or the process ends.
+pub(super) async fn until_still<S: Stage>(
+    world: &World<S>,
     process: &mut Process,
     is_sabotaged: bool,
 ) -> Result<(), Failure> {
@@ -62,26 +62,18 @@ pub(super) async fn until_still(
     }
 }
 
-async fn look(world: &World) -> Result<Sight, Failure> {
-    let status = world.app().status("default").await?;
-    let stated: i64 = count(world.app().pool(), "select count(*) from posthaste_outbox").await?;
+async fn look<S: Stage>(world: &World<S>) -> Result<Sight, Failure> {
+    let status = world.shop().status("default").await?;
+    let stated = world.shop().count(Count::Stated, SHOP).await?;
     let (mut handled, mut unhandled, mut arrived) = (0, 0, 0);
     for (name, consumer) in world.consumers() {
         // No file means that nothing has arrived yet.
-        arrived += std::fs::metadata(world.files().arrivals(name)).map_or(0, |file| file.len());
-        let done = count(consumer.pool(), "select count(distinct message) from ledger").await?;
+        arrived += std::fs::metadata(world.site().arrivals(name)).map_or(0, |file| file.len());
+        let done = consumer.count(Count::Booked, name).await?;
         handled += done;
         unhandled += (stated - done).max(0);
     }
     let held = status.held;
-    let unsent = status.backlog + held.due + held.retry + held.behind;
+    let unsent = status.backlog + held.due + held.retry + held.behind + held.unroutable;
     Ok(Sight { unsent, unhandled, handled, arrived })
-}
-
-/// A single number.
-pub(super) async fn count(pool: &sqlx::SqlitePool, query: &'static str) -> Result<i64, Failure> {
-    sqlx::query_scalar(query)
-        .fetch_one(pool)
-        .await
-        .map_err(|error| Failure::failed(format!("cannot look at the demo's files: {error}")))
 }

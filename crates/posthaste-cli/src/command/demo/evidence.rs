@@ -1,24 +1,20 @@
-//! Reads what happened from the files, once everything has come to rest.
+//! Reads what happened from the databases and files, once everything has come to rest.
 
 use std::io;
 use std::path::Path;
 
-use posthaste_bus::{Bus, BusOptions};
 use posthaste_core::Headers;
-use posthaste_core::database::Monitor;
 use posthaste_history::{Committed, Consumer, Effect, History, Report, Tally, Transaction, check};
-use posthaste_sqlite::Sqlite;
 use serde::Deserialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _, SqlitePool};
 
 use crate::failure::Failure;
 
 use super::arrivals::{self, Content};
-use super::drain::count;
-use super::world::{CONSUMERS, Files, TOPIC, World};
+use super::carrier;
+use super::stage::{Count, Row, Stage};
+use super::world::{CONSUMERS, TOPIC, World};
 
-/// What the files say.
+/// What databases and files say.
 #[derive(Debug)]
 pub(super) struct Evidence {
     /// What was committed, rolled back, delivered and done.
@@ -28,33 +24,33 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Reads all files. The child must have ended.
+    /// Reads all of them. The child must have ended.
     ///
     /// # Errors
     /// If one of them cannot be read.
-    pub(super) async fn gather(world: &World) -> Result<Self, Failure> {
+    pub(super) async fn gather<S: Stage>(world: &World<S>) -> Result<Self, Failure> {
         let mut history = History::default();
         for name in CONSUMERS {
             let (name, topics) = (name.to_owned(), vec![TOPIC.to_owned()]);
             history.consumers.push(Consumer { name, topics });
         }
-        let files = world.files();
-        history.transactions = orders(world.app().pool()).await?;
-        history.committed = outbox(world.app().pool()).await?;
-        history.acknowledged = ids(&files.acknowledged())?;
-        history.rolled_back = ids(&files.rolled_back())?;
+        let site = world.site();
+        history.transactions = orders(world.shop()).await?;
+        history.committed = outbox(world.shop()).await?;
+        history.acknowledged = ids(&site.acknowledged())?;
+        history.rolled_back = ids(&site.rolled_back())?;
         let mut leftovers = Vec::new();
         for (name, database) in world.consumers() {
-            let path = files.arrivals(name);
+            let path = site.arrivals(name);
             let arrivals = arrivals::read(&path, name).map_err(|error| unread(&path, &error))?;
             history.deliveries.extend(arrivals);
-            let effects = effects(database.pool(), name).await?;
-            history.tallies.push(tally(database.pool(), name).await?);
+            let effects = effects(database, name).await?;
+            history.tallies.push(tally(database, name).await?);
             leftovers.extend(of_consumer(name, database, &effects).await?);
             history.effects.extend(effects);
         }
-        leftovers.extend(of_outbox(world.app()).await?);
-        leftovers.extend(of_bus(files).await?);
+        leftovers.extend(of_outbox(world.shop()).await?);
+        leftovers.extend(carrier::leftovers(site).await?);
         Ok(Self { history, leftovers })
     }
 
@@ -65,40 +61,11 @@ impl Evidence {
 }
 
 /// Orders, each with the number of messages that were stated with it.
-async fn orders(pool: &SqlitePool) -> Result<Vec<Transaction>, Failure> {
-    let rows: Vec<(String, i64)> = sqlx::query_as("select id, messages from orders")
-        .fetch_all(pool)
-        .await
-        .map_err(unreadable)?;
-    let orders = rows
-        .into_iter()
+async fn orders<S: Stage>(shop: &S) -> Result<Vec<Transaction>, Failure> {
+    let orders = shop.orders().await?.into_iter();
+    let orders = orders
         .map(|(id, messages)| Transaction { id, messages: u64::try_from(messages).unwrap_or(0) });
     Ok(orders.collect())
-}
-
-/// A row of the outbox, as the contract describes it.
-struct Row {
-    id: String,
-    topic: String,
-    kind: String,
-    key: Option<String>,
-    content_type: Option<String>,
-    headers: String,
-    payload: Vec<u8>,
-}
-
-impl FromRow<'_, SqliteRow> for Row {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            topic: row.try_get("topic")?,
-            kind: row.try_get("kind")?,
-            key: row.try_get("key")?,
-            content_type: row.try_get("content_type")?,
-            headers: row.try_get("headers")?,
-            payload: row.try_get("payload")?,
-        })
-    }
 }
 
 /// What the shop writes into its messages for the checks.
@@ -110,15 +77,8 @@ struct Body {
     version: Option<u64>,
 }
 
-async fn outbox(pool: &SqlitePool) -> Result<Vec<Committed>, Failure> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "select id, topic, kind, key, content_type, headers, cast(payload as blob) as payload
-         from posthaste_outbox order by seq",
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(unreadable)?;
-    rows.into_iter().map(committed).collect()
+async fn outbox<S: Stage>(shop: &S) -> Result<Vec<Committed>, Failure> {
+    shop.outbox().await?.into_iter().map(committed).collect()
 }
 
 fn committed(row: Row) -> Result<Committed, Failure> {
@@ -148,13 +108,8 @@ fn committed(row: Row) -> Result<Committed, Failure> {
     })
 }
 
-async fn effects(pool: &SqlitePool, consumer: &str) -> Result<Vec<Effect>, Failure> {
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("select message, digest from ledger order by number")
-            .fetch_all(pool)
-            .await
-            .map_err(unreadable)?;
-    let effects = rows.into_iter().map(|(id, digest)| Effect {
+async fn effects<S: Stage>(database: &S, consumer: &str) -> Result<Vec<Effect>, Failure> {
+    let effects = database.ledger(consumer).await?.into_iter().map(|(id, digest)| Effect {
         consumer: consumer.to_owned(),
         id,
         digest: u64::from_str_radix(&digest, 16).unwrap_or(0),
@@ -162,11 +117,11 @@ async fn effects(pool: &SqlitePool, consumer: &str) -> Result<Vec<Effect>, Failu
     Ok(effects.collect())
 }
 
-async fn tally(pool: &SqlitePool, consumer: &str) -> Result<Tally, Failure> {
+async fn tally<S: Stage>(database: &S, consumer: &str) -> Result<Tally, Failure> {
     Ok(Tally {
         consumer: consumer.to_owned(),
-        effects: count(pool, "select coalesce(sum(amount), 0) from ledger").await?,
-        says: count(pool, "select amount from balance").await?,
+        effects: database.count(Count::Sum, consumer).await?,
+        says: database.count(Count::Balance, consumer).await?,
     })
 }
 
@@ -179,17 +134,16 @@ fn ids(path: &Path) -> Result<Vec<String>, Failure> {
     }
 }
 
-async fn of_consumer(
+async fn of_consumer<S: Stage>(
     name: &str,
-    database: &Sqlite,
+    database: &S,
     effects: &[Effect],
 ) -> Result<Vec<String>, Failure> {
-    let pool = database.pool();
     let mut distinct: Vec<&str> = effects.iter().map(|effect| effect.id.as_str()).collect();
     distinct.sort_unstable();
     distinct.dedup();
-    let remembered = count(pool, "select count(*) from posthaste_inbox").await?;
-    let dead = count(pool, "select count(*) from posthaste_dead_letter").await?;
+    let remembered = database.count(Count::Remembered, name).await?;
+    let dead = database.count(Count::Dead, name).await?;
     let mut leftovers = Vec::new();
     if dead > 0 {
         leftovers.push(format!("{name} has {dead} dead letters"));
@@ -203,12 +157,12 @@ async fn of_consumer(
     Ok(leftovers)
 }
 
-async fn of_outbox(app: &Sqlite) -> Result<Vec<String>, Failure> {
-    let status = app.status("default").await?;
+async fn of_outbox<S: Stage>(shop: &S) -> Result<Vec<String>, Failure> {
+    let status = shop.status("default").await?;
     let held = status.held;
     let figures = [
         (status.backlog, "messages in the outbox are not sent"),
-        (held.due + held.retry + held.behind, "messages are held back by the relay"),
+        (held.due + held.retry + held.behind + held.unroutable, "messages are held back by the relay"),
         (status.parked_keys, "keys are parked"),
         (status.dead_letters, "messages could not be sent and are dead letters"),
     ];
@@ -216,28 +170,6 @@ async fn of_outbox(app: &Sqlite) -> Result<Vec<String>, Failure> {
     Ok(left.map(|(number, what)| format!("{number} {what}")).collect())
 }
 
-/// Opens the bus file, which its last owner has closed.
-async fn of_bus(files: &Files) -> Result<Vec<String>, Failure> {
-    let bus = Bus::open(&files.bus_url(), BusOptions::default())?;
-    let (status, addresses) = (bus.status().await, bus.addresses().await);
-    bus.close().await;
-    let mut leftovers = Vec::new();
-    for one in status? {
-        let figures = [(one.active + one.locked, "unsettled"), (one.dead, "dead")];
-        for (number, what) in figures.into_iter().filter(|(number, _)| *number > 0) {
-            leftovers.push(format!("the bus holds {number} {what} messages for {}", one.name));
-        }
-    }
-    for address in addresses?.into_iter().filter(|address| address.held > 0) {
-        leftovers.push(format!("the bus holds {} messages for nobody", address.held));
-    }
-    Ok(leftovers)
-}
-
 fn unread(path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("cannot read {}: {error}", path.display()))
-}
-
-fn unreadable(error: sqlx::Error) -> Failure {
-    Failure::failed(format!("cannot read the demo's files: {error}"))
 }

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use super::dice::Dice;
 use super::gate::Gate;
 use super::process::Process;
-use super::world::World;
+use super::site::Site;
 
 /// How long the killer lies in wait for something to happen before it strikes anyway.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,8 +36,8 @@ enum Moment {
 }
 
 impl Killer {
-    pub(super) fn new(world: &World, dice: Dice) -> Self {
-        Self { dice, prey: world.files().lively() }
+    pub(super) fn new(site: &Site, dice: Dice) -> Self {
+        Self { dice, prey: site.lively() }
     }
 
     /// Waits for its moment and kills the process, somewhere on the way `to` this many messages.

@@ -1,11 +1,14 @@
-//! `posthaste demo`: the whole path with nothing installed, killed again and again, and judged.
+//! `posthaste demo`: the whole path with nothing installed, or on servers that somebody names,
+//! killed again and again, and judged.
 //!
 //! This process plays the service: concurrent writers change the state of a shop and state
 //! messages in the same transactions. A child process carries the messages to two consumers and
-//! is killed with kill -9. When everything has come to rest, what happened is read from the files
-//! and judged by `posthaste-history`; no counter of this process has a say in it.
+//! is killed with kill -9. When everything has come to rest, what happened is read from the
+//! databases and files and judged by `posthaste-history`; no counter of this process has a say in
+//! it.
 
 mod arrivals;
+mod carrier;
 mod dice;
 mod drain;
 mod evidence;
@@ -17,6 +20,8 @@ mod process;
 mod progress;
 mod recorder;
 mod sabotage;
+mod site;
+mod stage;
 mod verdict;
 mod world;
 mod writers;
@@ -24,9 +29,13 @@ mod writers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use posthaste_postgres::Postgres;
+use posthaste_sqlite::Sqlite;
+
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::settings::address::Address;
 use crate::stop::Stop;
 
 use self::dice::Dice;
@@ -36,6 +45,7 @@ use self::killer::Killer;
 use self::process::Process;
 use self::progress::{Board, Display};
 use self::sabotage::Sabotage;
+use self::stage::Stage;
 use self::verdict::Outcome;
 use self::world::World;
 use self::writers::Writers;
@@ -45,8 +55,12 @@ use self::writers::Writers;
 #[command(after_help = "Everything happens in a new temporary folder: a service with a SQLite \
     database, the embedded bus, a relay and two consumers. The relay and the consumers are \
     killed again and again while messages flow; then the files are checked for messages that \
-    were lost, invented, out of order or applied twice.\n\nExamples:\n  \
+    were lost, invented, out of order or applied twice.\n\n\
+    With --database postgres://… or --broker amqp://… it takes place there, in a schema and with \
+    an exchange of its own, which are removed at the end. URLs of settings are not used.\n\n\
+    Examples:\n  \
     posthaste demo\n  \
+    posthaste demo --database postgres://me@localhost/test --broker amqp://localhost\n  \
     posthaste demo --kills 40 --messages 8000\n  \
     posthaste demo --sabotage ack-before-commit\n  \
     posthaste demo --json | tail -n 1 | jq .verdict\n\n\
@@ -66,7 +80,7 @@ pub(crate) struct Arguments {
     /// Break one rule on purpose, to see that it is noticed
     #[arg(long, value_name = "NAME", value_enum)]
     sabotage: Option<Sabotage>,
-    /// Keep the files
+    /// Keep the files, and what is at servers
     #[arg(long)]
     keep: bool,
 }
@@ -76,13 +90,53 @@ pub(crate) struct Arguments {
 /// # Errors
 /// [`Failure::Told`] if the promise was broken, another one if there was no verdict.
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let database = named(context, "database.url", &["postgres", "postgresql"])?;
+    let broker = named(context, "broker.url", &["amqp", "amqps"])?;
+    match database {
+        None => play::<Sqlite>(arguments, context, None, broker).await,
+        Some(_) => play::<Postgres>(arguments, context, database, broker).await,
+    }
+}
+
+/// A server, if a flag names one. What settings name is somebody's real database, which a demo has
+/// no business with.
+fn named(context: &Context, path: &str, schemes: &[&str]) -> Result<Option<Address>, Failure> {
+    let flags = &context.flags().assignments;
+    let Some((_, url, flag)) = flags.iter().rev().find(|(named, _, _)| named == path) else {
+        return Ok(None);
+    };
+    let address = Address::new(url);
+    if !address.scheme().is_some_and(|scheme| schemes.contains(&&*scheme)) {
+        return Err(Failure::usage(format!(
+            "{flag}: the demo takes place in files of its own, or on a server: leave {flag} out, \
+             or name one with {}://",
+            schemes.join(":// or ")
+        )));
+    }
+    if address.holds_secret() {
+        context.output.warn(&format!(
+            "everybody on this machine can read the password in {flag}; use one for trying out"
+        ));
+    }
+    Ok(Some(address))
+}
+
+async fn play<S: Stage>(
+    arguments: &Arguments,
+    context: &Context,
+    database: Option<Address>,
+    broker: Option<Address>,
+) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let seed = match arguments.seed {
         Some(seed) => seed,
         None => fresh_seed()?,
     };
-    let world = World::create().await?;
-    let mut process = Process::new(&world, arguments.sabotage)?;
+    let world = World::<S>::create(database, broker).await?;
+    if let Some(place) = world.site().at_servers() {
+        context.output.say(&format!("it takes place in {place}"));
+    }
+    let mut process = Process::new(world.site(), arguments.sabotage)?;
     let run = Run { arguments, seed, world: &world, output: context.output };
     let ended = tokio::select! {
         biased;
@@ -90,17 +144,27 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Result<(), 
         ended = Box::pin(run.play(&mut process)) => ended,
     };
     process.end().await;
+    let left = world.leave(arguments.keep).await;
     // What was broken without our doing is worth a look.
     let is_surprise =
         arguments.sabotage.is_none() && ended.as_ref().is_ok_and(|outcome| !outcome.is_kept());
-    let folder = world.close(arguments.keep || is_surprise).await?;
-    let outcome = ended.map_err(|failure| match (&folder, failure) {
-        (Some(folder), Failure::Failed { message }) => {
-            Failure::failed(format!("{message}; the files are in {}", folder.display()))
+    let folder = world.remove_folder(arguments.keep || is_surprise)?;
+    let outcome = match (ended, left) {
+        (Ok(outcome), left) => {
+            outcome.show(folder.as_deref(), context.output)?;
+            left?;
+            outcome
         }
-        (_, failure) => failure,
-    })?;
-    outcome.show(folder.as_deref(), context.output)?;
+        (Err(failure), left) => {
+            let failure = failure.and(left.err());
+            return Err(match (&folder, failure) {
+                (Some(folder), Failure::Failed { message }) => {
+                    Failure::failed(format!("{message}; the files are in {}", folder.display()))
+                }
+                (_, failure) => failure,
+            });
+        }
+    };
     if outcome.is_kept() { Ok(()) } else { Err(Failure::Told) }
 }
 
@@ -113,14 +177,14 @@ fn fresh_seed() -> Result<u64, Failure> {
 }
 
 /// One run of the demo.
-struct Run<'r> {
+struct Run<'r, S> {
     arguments: &'r Arguments,
     seed: u64,
-    world: &'r World,
+    world: &'r World<S>,
     output: Output,
 }
 
-impl Run<'_> {
+impl<S: Stage> Run<'_, S> {
     /// From the first message to the evidence.
     async fn play(&self, process: &mut Process) -> Result<Outcome, Failure> {
         let started = Instant::now();
@@ -130,6 +194,8 @@ impl Run<'_> {
         display.end().await;
         let evidence = evidence?;
         Ok(Outcome {
+            site: self.world.site().clone(),
+            kept: self.arguments.keep,
             report: evidence.check(),
             evidence,
             kills: process.kills(),
@@ -150,7 +216,7 @@ impl Run<'_> {
         let pace = writers::pace(self.arguments.messages);
         let writers = Writers::start(self.world, &gate, board, &mut dice, pace);
         process.start()?;
-        let killer = Killer::new(self.world, dice);
+        let killer = Killer::new(self.world.site(), dice);
         tokio::try_join!(
             writers.finish(),
             self.kill_again_and_again(process, killer, &gate, board)

@@ -8,20 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use posthaste::{Relay, RelayOptions, Subscription};
-use posthaste_bus::{Bus, BusOptions};
 use posthaste_core::{Broker, BrokerError, Database, Subscriber};
+use posthaste_postgres::Postgres;
+use posthaste_sqlite::Sqlite;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::logging;
+use crate::settings::address::Address;
 use crate::settings::configuration::LogConfiguration;
 
 use super::arrivals::ArrivalLog;
+use super::carrier::Carrier;
 use super::recorder::Recorder;
 use super::sabotage::{self, Sabotage};
-use super::world::{self, CONSUMERS, Files, TOPIC};
+use super::site::Site;
+use super::stage::Stage;
+use super::world::{CONSUMERS, SHOP, TOPIC};
 
 /// How long a killed relay's lease keeps the next one waiting. Far shorter than what suits a
 /// service, because here a relay dies every half second.
@@ -29,11 +34,17 @@ const LEASE: Duration = Duration::from_millis(400);
 /// How long a stop may take before the process ends anyway.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Variables that hold the URL of a server, if the demo takes place at one.
+pub(super) const DATABASE: &str = "POSTHASTE_DEMO_DATABASE";
+pub(super) const BROKER: &str = "POSTHASTE_DEMO_BROKER";
+
 /// The relay and the consumers of the demo
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The folder of the demo
     folder: PathBuf,
+    /// What it is called at servers
+    name: String,
     /// Which rule to break
     #[arg(long, value_enum)]
     sabotage: Option<Sabotage>,
@@ -42,29 +53,37 @@ pub(crate) struct Arguments {
 /// Relays and consumes until standard input ends.
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     logging::start(&LogConfiguration::default(), "warn", context.output);
-    let files = Files(arguments.folder);
+    let server = |variable| std::env::var(variable).ok().map(Address::new);
+    let Arguments { folder, name, sabotage } = arguments;
+    let site = Site { folder, name, database: server(DATABASE), broker: server(BROKER) };
+    match site.database {
+        None => work::<Sqlite>(&site, sabotage).await,
+        Some(_) => work::<Postgres>(&site, sabotage).await,
+    }
+}
+
+async fn work<S: Stage>(site: &Site, sabotage: Option<Sabotage>) -> Result<(), Failure> {
     let stop = end_of_input()?;
-    let bus = Bus::open(&files.bus_url(), BusOptions::default())?;
-    let broker: Arc<dyn Broker> = Arc::new(bus.clone());
-    let broker = match arguments.sabotage {
-        Some(sabotage) => sabotage.broker(broker),
-        None => broker,
+    let carrier = Carrier::open(site)?;
+    let broker = match sabotage {
+        Some(sabotage) => sabotage.broker(carrier.broker()),
+        None => carrier.broker(),
     };
     let mut parts = JoinSet::new();
     for name in CONSUMERS {
         let inner = subscribe(&*broker, name).await?;
-        let log = ArrivalLog::open(&files.arrivals(name));
+        let log = ArrivalLog::open(&site.arrivals(name));
         let log = log.map_err(|error| {
             Failure::failed(format!("cannot write the arrivals of {name}: {error}"))
         })?;
-        let database = world::open(&files.consumer_url(name), false)?;
+        let database = S::open(site, name, false)?;
         let recorder = Box::new(Recorder { inner, log });
         let stop = asked(stop.clone());
-        let consumer = sabotage::consumer(arguments.sabotage, name, database, recorder, stop);
+        let consumer = sabotage::consumer(sabotage, name, database, recorder, stop);
         parts.spawn(async move { consumer.await.map_err(Failure::from) });
     }
-    let database: Arc<dyn Database> = Arc::new(world::open(&files.app_url(), false)?);
-    let database = match arguments.sabotage {
+    let database: Arc<dyn Database> = Arc::new(S::open(site, SHOP, false)?);
+    let database = match sabotage {
         Some(sabotage) => sabotage.database(database),
         None => database,
     };
@@ -78,7 +97,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     while let Some(ended) = parts.join_next().await {
         ended.map_err(|error| Failure::failed(format!("a part of it ended: {error}")))??;
     }
-    bus.close().await;
+    carrier.close().await;
     Ok(())
 }
 

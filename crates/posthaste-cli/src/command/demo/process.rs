@@ -9,15 +9,16 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::failure::Failure;
 
+use super::node;
 use super::sabotage::Sabotage;
-use super::world::{Files, World};
+use super::site::Site;
 
 /// A process with the relay and the consumers, started as often as it is killed. It ends when
 /// this process does, because it watches the pipe that is its standard input.
 #[derive(Debug)]
 pub(super) struct Process {
     program: PathBuf,
-    files: Files,
+    site: Site,
     sabotage: Option<Sabotage>,
     running: Option<(Child, Option<ChildStdin>)>,
     kills: u64,
@@ -28,11 +29,11 @@ impl Process {
     ///
     /// # Errors
     /// If this program cannot tell where it is.
-    pub(super) fn new(world: &World, sabotage: Option<Sabotage>) -> Result<Self, Failure> {
+    pub(super) fn new(site: &Site, sabotage: Option<Sabotage>) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| {
             Failure::failed(format!("cannot tell where this program is: {error}"))
         })?;
-        Ok(Self { program, files: world.files().clone(), sabotage, running: None, kills: 0 })
+        Ok(Self { program, site: site.clone(), sabotage, running: None, kills: 0 })
     }
 
     /// How often it was killed.
@@ -47,9 +48,16 @@ impl Process {
     pub(super) fn start(&mut self) -> Result<(), Failure> {
         let refused =
             |error| Failure::failed(format!("cannot start {}: {error}", self.program.display()));
-        let log = OpenOptions::new().append(true).create(true).open(self.files.log());
+        let log = OpenOptions::new().append(true).create(true).open(self.site.log());
         let mut command = Command::new(&self.program);
-        command.arg("demo-node").arg(self.files.folder());
+        command.arg("demo-node").arg(&self.site.folder).arg(&self.site.name);
+        // What is in the environment of a process only its own user can read.
+        for (name, address) in
+            [(node::DATABASE, &self.site.database), (node::BROKER, &self.site.broker)]
+        {
+            command.env_remove(name);
+            command.envs(address.as_ref().map(|address| (name, address.expose())));
+        }
         if let Some(sabotage) = self.sabotage {
             command.arg("--sabotage").arg(sabotage.name());
         }
@@ -135,7 +143,7 @@ impl Process {
     }
 
     fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.files.log()).unwrap_or_default();
+        let log = std::fs::read_to_string(self.site.log()).unwrap_or_default();
         let last = log.lines().rev().find(|line| !line.trim().is_empty());
         match last {
             Some(line) => format!(": {line}"),

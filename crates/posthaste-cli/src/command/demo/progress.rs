@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::output::Output;
 
-use super::drain::count;
+use super::stage::{Count, Stage};
 use super::verdict::grouped;
 use super::world::World;
 
@@ -75,7 +75,7 @@ pub(super) struct Display {
 }
 
 impl Display {
-    pub(super) fn start(board: Arc<Board>, world: World, output: Output) -> Self {
+    pub(super) fn start<S: Stage>(board: Arc<Board>, world: World<S>, output: Output) -> Self {
         let (end, ended) = oneshot::channel();
         let manner = match (io::stderr().is_terminal(), output.is_json()) {
             (true, _) => Manner::Live,
@@ -101,9 +101,9 @@ enum Manner {
     Silent,
 }
 
-async fn show(
+async fn show<S: Stage>(
     board: Arc<Board>,
-    world: World,
+    world: World<S>,
     manner: Manner,
     output: Output,
     mut ended: oneshot::Receiver<()>,
@@ -133,13 +133,10 @@ async fn show(
 }
 
 /// What every consumer has applied; what cannot be read just now counts as nothing.
-async fn applied(world: &World) -> i64 {
+async fn applied<S: Stage>(world: &World<S>) -> i64 {
     let mut least = i64::MAX;
-    for (_, consumer) in world.consumers() {
-        let rows = count(consumer.pool(), "select coalesce(max(number), 0) from ledger")
-            .await
-            .unwrap_or(0);
-        least = least.min(rows);
+    for (name, consumer) in world.consumers() {
+        least = least.min(consumer.count(Count::Rows, name).await.unwrap_or(0));
     }
     least
 }

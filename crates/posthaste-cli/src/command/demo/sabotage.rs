@@ -14,10 +14,9 @@ use posthaste::{Consumer, raw_handler_fn};
 use posthaste_core::inbox::{Inbox, InboxUpkeep};
 use posthaste_core::outbox::Signal;
 use posthaste_core::{Broker, BrokerError, Database, Subscriber};
-use posthaste_sqlite::Sqlite;
-use sqlx::sqlite::SqliteConnection;
 
-use super::ledger::book;
+use super::ledger::booking;
+use super::stage::Stage;
 
 /// How late a message is handed over that is held back.
 const LATE: Duration = Duration::from_millis(60);
@@ -79,31 +78,35 @@ impl Sabotage {
 }
 
 /// A consumer at work, on an inbox as its sabotage leaves it.
-pub(super) fn consumer(
+pub(super) fn consumer<S: Stage>(
     sabotage: Option<Sabotage>,
     name: &'static str,
-    database: Sqlite,
+    database: S,
     subscriber: Box<dyn Subscriber>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>> {
+    let stage = database.clone();
     match sabotage {
         Some(Sabotage::CommitBeforeInbox) => {
             let forgetful = CommitBeforeInbox::new(Arc::new(database));
-            Box::pin(consume(name, forgetful, subscriber, stop))
+            Box::pin(consume(name, forgetful, stage, subscriber, stop))
         }
-        _ => Box::pin(consume(name, database, subscriber, stop)),
+        _ => Box::pin(consume(name, database, stage, subscriber, stop)),
     }
 }
 
-async fn consume<D>(
+async fn consume<S, D>(
     name: &'static str,
     database: D,
+    stage: S,
     subscriber: Box<dyn Subscriber>,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), BrokerError>
 where
-    D: Inbox<Connection = SqliteConnection> + InboxUpkeep + Signal + Clone,
+    S: Stage,
+    D: Inbox<Connection = S::Connection> + InboxUpkeep + Signal + Clone,
 {
-    let consumer = Consumer::new(name, database).on_any(raw_handler_fn(book));
+    let handler = raw_handler_fn::<S::Connection, _>(booking(stage, name));
+    let consumer = Consumer::new(name, database).on_any(handler);
     consumer.run_until(subscriber, stop).await
 }

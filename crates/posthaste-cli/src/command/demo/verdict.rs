@@ -11,10 +11,12 @@ use crate::output::Output;
 
 use super::evidence::Evidence;
 use super::sabotage::Sabotage;
-use super::world::{CONSUMERS, Files};
+use super::site::Site;
+use super::world::CONSUMERS;
 
 /// Everything there is to say of a run.
 pub(super) struct Outcome {
+    pub(super) site: Site,
     pub(super) evidence: Evidence,
     pub(super) report: Report,
     pub(super) kills: u64,
@@ -22,6 +24,8 @@ pub(super) struct Outcome {
     pub(super) seed: u64,
     pub(super) duration: Duration,
     pub(super) sabotage: Option<Sabotage>,
+    /// Whether what was made is kept.
+    pub(super) kept: bool,
 }
 
 impl Outcome {
@@ -64,6 +68,8 @@ impl Outcome {
             "witnesses": witnesses,
             "leftovers": self.evidence.leftovers,
             "sabotage": self.sabotage.map(Sabotage::name),
+            "database": self.site.database_kind(),
+            "broker": self.site.broker_kind(),
             "seed": self.seed,
             "seconds": (self.duration.as_secs_f64() * 100.0).round() / 100.0,
             "folder": folder.map(|folder| folder.display().to_string()),
@@ -76,12 +82,13 @@ impl Outcome {
         let mut text = format!(
             "What was done\n  \
                A service placed {} orders and stated {} messages with them, in the same\n  \
-               transactions of its SQLite database. {} more messages were rolled back;\n  \
+               transactions of its {} database. {} more messages were rolled back;\n  \
                {} transactions were held open for a while.\n  \
                The process with the relay and the consumers {} was killed\n  \
                with kill -9 {} and started again, while messages were on their way.\n",
             grouped(orders),
             grouped(report.committed),
+            self.site.database_kind(),
             grouped(report.rolled_back),
             grouped(self.held_open),
             CONSUMERS.join(" and "),
@@ -105,8 +112,9 @@ impl Outcome {
         };
         let all = grouped(report.committed);
         let mut text = format!(
-            "What was checked, from the files\n        {all} messages committed, {} delivered, {} \
+            "What was checked, from {}\n        {all} messages committed, {} delivered, {} \
              took effect at every consumer\n",
+            self.site.witness(),
             grouped(report.delivered),
             grouped(report.effects),
         );
@@ -122,8 +130,9 @@ impl Outcome {
         );
         text.push_str(&line(report.double_effects, &good, "messages took effect more than once"));
         let left = self.evidence.leftovers.len() as u64;
-        let good = "outbox and bus are drained, there are no dead letters";
-        text.push_str(&line(left, good, "things are left over"));
+        let broker = self.site.broker_kind();
+        let good = format!("outbox and {broker} are drained, there are no dead letters");
+        text.push_str(&line(left, &good, "things are left over"));
         for detail in &self.evidence.leftovers {
             text.push_str(&format!("        {detail}\n"));
         }
@@ -154,13 +163,13 @@ impl Outcome {
     fn next(&self, folder: Option<&Path>) -> String {
         let (mut text, look) = match folder {
             Some(folder) => {
-                let files = Files(folder.to_path_buf());
-                let (database, broker) = (files.app_url(), files.bus_url());
-                let look = format!("status --database '{database}' --broker '{broker}'");
-                (format!("The files are in {}\n", folder.display()), Some(look))
+                (format!("The files are in {}\n", folder.display()), self.site.look())
             }
             None => ("The files were removed; --keep keeps them.\n".to_owned(), None),
         };
+        if let Some(kept) = self.kept.then(|| self.site.at_servers()).flatten() {
+            text.push_str(&format!("At the servers are kept: {kept}\n"));
+        }
         let first = match self.sabotage {
             None => ("demo --sabotage ack-before-commit", "see it notice a broken rule"),
             Some(_) => ("demo", "without sabotage"),

@@ -1,79 +1,123 @@
-//! The folder in which the demo takes place, and the files in it.
+//! What the demo takes place in: a new folder, databases with the tables of the shop and the
+//! consumers, and a way for messages to go.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use posthaste_core::database::Schema;
-use posthaste_sqlite::{Options, Sqlite};
 use tempfile::TempDir;
 
 use crate::failure::{Failure, sentence};
+use crate::settings::address::Address;
 
-use super::{ledger, writers};
+use super::carrier;
+use super::site::Site;
+use super::stage::Stage;
 
 /// Who receives the messages of the shop.
 pub(super) const CONSUMERS: [&str; 2] = ["shipping", "billing"];
 /// Where the messages of the shop go.
 pub(super) const TOPIC: &str = "orders";
+/// What the shop's database is called.
+pub(super) const SHOP: &str = "app";
 
-/// How long this process waits for the lock of a file.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The folder as this process sees it. Clones are the same.
+/// The world as this process sees it. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct World {
-    files: Files,
-    app: Sqlite,
-    consumers: [Sqlite; CONSUMERS.len()],
+pub(super) struct World<S> {
+    site: Site,
+    shop: S,
+    consumers: [S; CONSUMERS.len()],
     folder: Arc<Mutex<Option<TempDir>>>,
 }
 
-impl World {
-    /// Makes a new folder and the databases in it.
+impl<S: Stage> World<S> {
+    /// Makes a new folder, the databases and their tables.
     ///
     /// # Errors
-    /// If there is no room for it or it cannot be written.
-    pub(super) async fn create() -> Result<Self, Failure> {
+    /// If there is no room for it, it cannot be written, or a server refuses. Nothing is left.
+    pub(super) async fn create(
+        database: Option<Address>,
+        broker: Option<Address>,
+    ) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("posthaste-demo-").tempdir();
         let folder = folder.map_err(|error| no_room(&error.to_string()))?;
-        let files = Files(folder.path().to_path_buf());
-        let app = open(&files.app_url(), true)?;
-        prepare(&app, writers::TABLES).await?;
-        let consumers = CONSUMERS.map(|name| open(&files.consumer_url(name), true));
-        let [shipping, billing] = consumers;
+        let number = getrandom::u32().map_err(|error| {
+            Failure::failed(format!("no random numbers to be had: {error}"))
+        })?;
+        let name = format!("posthaste_demo_{number:08x}");
+        let site = Site { folder: folder.path().to_path_buf(), name, database, broker };
+        let shop = S::open(&site, SHOP, true)?;
+        let [shipping, billing] = CONSUMERS.map(|name| S::open(&site, name, true));
         let consumers = [shipping?, billing?];
-        for consumer in &consumers {
-            prepare(consumer, ledger::TABLES).await?;
-        }
+        carrier::reach(&site).await?;
         let folder = Arc::new(Mutex::new(Some(folder)));
-        Ok(Self { files, app, consumers, folder })
+        let world = Self { site, shop, consumers, folder };
+        match world.furnish().await {
+            Ok(()) => Ok(world),
+            Err(failure) => {
+                // Where nothing was made, or nobody answers, there is nothing to take away.
+                let is_made = matches!(world.shop.version().await, Ok(Some(_)));
+                let left = world.leave(!is_made).await;
+                let removed = world.remove_folder(false).map(drop);
+                Err(failure.and(left.and(removed).err()))
+            }
+        }
     }
 
-    /// The names of the files.
-    pub(super) fn files(&self) -> &Files {
-        &self.files
+    async fn furnish(&self) -> Result<(), Failure> {
+        self.prepare(&self.shop).await?;
+        self.shop.furnish_shop().await?;
+        for (name, consumer) in self.consumers() {
+            self.prepare(consumer).await?;
+            consumer.furnish_ledger(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the tables of Posthaste.
+    async fn prepare(&self, database: &S) -> Result<(), Failure> {
+        let migrated = database.migrate().await;
+        migrated.map(drop).map_err(|error| match self.site.database {
+            Some(_) => error.into(),
+            None => no_room(&sentence(&error)),
+        })
+    }
+
+    /// Where it is.
+    pub(super) fn site(&self) -> &Site {
+        &self.site
     }
 
     /// The shop's database.
-    pub(super) fn app(&self) -> &Sqlite {
-        &self.app
+    pub(super) fn shop(&self) -> &S {
+        &self.shop
     }
 
     /// The consumers' databases, with their names.
-    pub(super) fn consumers(&self) -> impl Iterator<Item = (&'static str, &Sqlite)> {
+    pub(super) fn consumers(&self) -> impl Iterator<Item = (&'static str, &S)> {
         CONSUMERS.into_iter().zip(&self.consumers)
     }
 
-    /// Closes the databases and removes the folder, or returns where it is kept.
+    /// Closes the databases and removes what was made at servers, unless it is to be kept.
+    ///
+    /// # Errors
+    /// If something cannot be removed; the rest of it is.
+    pub(super) async fn leave(&self, keep: bool) -> Result<(), Failure> {
+        let cleared = if keep { Ok(()) } else { carrier::clear(&self.site).await };
+        for consumer in &self.consumers {
+            consumer.leave(&self.site, true).await?;
+        }
+        let left = self.shop.leave(&self.site, keep).await;
+        match (cleared, left) {
+            (Err(first), left) => Err(first.and(left.err())),
+            (Ok(()), left) => left,
+        }
+    }
+
+    /// Removes the folder, or returns where it is kept. To be done after [`World::leave`].
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub(super) async fn close(&self, keep: bool) -> Result<Option<PathBuf>, Failure> {
-        self.app.pool().close().await;
-        for consumer in &self.consumers {
-            consumer.pool().close().await;
-        }
+    pub(super) fn remove_folder(&self, keep: bool) -> Result<Option<PathBuf>, Failure> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(folder) = folder else { return Ok(None) };
         if keep {
@@ -85,81 +129,6 @@ impl World {
         })?;
         Ok(None)
     }
-}
-
-/// The names of the files, in this process and in the child.
-#[derive(Clone, Debug)]
-pub(super) struct Files(pub(super) PathBuf);
-
-impl Files {
-    /// The folder.
-    pub(super) fn folder(&self) -> &Path {
-        &self.0
-    }
-
-    /// The shop's database: orders and outbox.
-    pub(super) fn app_url(&self) -> String {
-        self.url("sqlite", "app.db")
-    }
-
-    /// A consumer's database: inbox and ledger.
-    pub(super) fn consumer_url(&self, consumer: &str) -> String {
-        self.url("sqlite", &format!("{consumer}.db"))
-    }
-
-    /// The bus.
-    pub(super) fn bus_url(&self) -> String {
-        self.url("bus", "bus.db")
-    }
-
-    /// What arrived at a consumer.
-    pub(super) fn arrivals(&self, consumer: &str) -> PathBuf {
-        self.0.join(format!("{consumer}.arrivals"))
-    }
-
-    /// Ids of messages whose commit was answered with success.
-    pub(super) fn acknowledged(&self) -> PathBuf {
-        self.0.join("acknowledged.ids")
-    }
-
-    /// Ids of messages whose transaction was rolled back.
-    pub(super) fn rolled_back(&self) -> PathBuf {
-        self.0.join("rolled-back.ids")
-    }
-
-    /// What the child has to say.
-    pub(super) fn log(&self) -> PathBuf {
-        self.0.join("node.log")
-    }
-
-    /// Files that change when something happens: what the killer watches.
-    pub(super) fn lively(&self) -> Vec<PathBuf> {
-        let wal = |name: &str| self.0.join(format!("{name}.db-wal"));
-        let arrivals = CONSUMERS.iter().map(|name| self.arrivals(name));
-        // A consumer that has committed and not settled yet is the one that the inbox is for, so
-        // these are watched most.
-        let commits = CONSUMERS.iter().flat_map(|name| [wal(name), wal(name)]);
-        commits.chain(arrivals).chain([wal("app"), wal("bus")]).collect()
-    }
-
-    fn url(&self, scheme: &str, name: &str) -> String {
-        let path = self.0.join(name).display().to_string();
-        let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-        format!("{scheme}://{escaped}")
-    }
-}
-
-/// A handle on a database of the demo.
-pub(super) fn open(url: &str, create: bool) -> Result<Sqlite, Failure> {
-    let options = Options { create, busy_timeout: PATIENCE, ..Options::default() };
-    Sqlite::open(url, options).map_err(Failure::from)
-}
-
-/// Makes the tables of Posthaste and those of the application.
-async fn prepare(database: &Sqlite, tables: &'static str) -> Result<(), Failure> {
-    database.migrate().await.map_err(|error| no_room(&sentence(&error)))?;
-    let made = sqlx::raw_sql(tables).execute(database.pool()).await;
-    made.map(drop).map_err(|error| no_room(&sentence(&error)))
 }
 
 fn no_room(cause: &str) -> Failure {

@@ -7,30 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste::{Draft, MessageId, Outbox, PublishError};
-use posthaste_core::StoreError;
-use posthaste_sqlite::Sqlite;
-use sqlx::sqlite::SqliteConnection;
+use posthaste::{Draft, MessageId, Outbox};
 use tokio::task::JoinSet;
 
-use crate::failure::{Failure, sentence};
+use crate::failure::Failure;
 
 use super::dice::Dice;
 use super::gate::Gate;
 use super::progress::Board;
+use super::stage::{Order, Stage, Trouble};
 use super::world::{TOPIC, World};
-
-/// The state of the shop. `version` counts the messages of a customer, in the order in which they
-/// are committed.
-pub(super) const TABLES: &str = "
-    create table customer (name text primary key, version integer not null);
-    create table orders (
-        id text primary key,
-        customer text not null,
-        amount integer not null,
-        messages integer not null
-    );
-";
 
 const WRITERS: u64 = 4;
 const CUSTOMERS: u64 = 12;
@@ -58,8 +44,8 @@ pub(super) struct Writers(JoinSet<Result<(), Failure>>);
 
 impl Writers {
     /// Starts them; they end when the gate has let all messages pass.
-    pub(super) fn start(
-        world: &World,
+    pub(super) fn start<S: Stage>(
+        world: &World<S>,
         gate: &Arc<Gate>,
         board: &Arc<Board>,
         dice: &mut Dice,
@@ -69,14 +55,14 @@ impl Writers {
         for number in 0..WRITERS {
             let writer = Writer {
                 number,
-                database: world.app().clone(),
-                outbox: Outbox::new(world.app().clone()),
+                stage: world.shop().clone(),
+                outbox: Outbox::new(world.shop().clone()),
                 board: Arc::clone(board),
                 dice: dice.split(),
                 pace,
             };
             let (acknowledged, rolled_back) =
-                (world.files().acknowledged(), world.files().rolled_back());
+                (world.site().acknowledged(), world.site().rolled_back());
             let gate = Arc::clone(gate);
             writers.spawn(async move {
                 let diary = Diary {
@@ -122,10 +108,10 @@ fn note(file: &mut File, ids: &[MessageId]) -> Result<(), Failure> {
 }
 
 /// One writer.
-struct Writer {
+struct Writer<S> {
     number: u64,
-    database: Sqlite,
-    outbox: Outbox<Sqlite>,
+    stage: S,
+    outbox: Outbox<S>,
     board: Arc<Board>,
     dice: Dice,
     pace: Duration,
@@ -160,7 +146,7 @@ enum Ended {
     Busy,
 }
 
-impl Writer {
+impl<S: Stage> Writer<S> {
     async fn work(mut self, gate: &Gate, mut diary: Diary) -> Result<(), Failure> {
         let mut number = 0_u64;
         loop {
@@ -192,7 +178,7 @@ impl Writer {
         });
         let parts = parts.collect();
         let is_held = dice.chance(HELD_OPEN);
-        let held = Duration::from_millis(2) + dice.up_to(Duration::from_millis(28));
+        let held = dice.up_to(Duration::from_millis(S::LONGEST_HOLD));
         Plan {
             order: format!("{}-{number}", self.number),
             customer: format!("customer-{}", dice.below(CUSTOMERS)),
@@ -217,7 +203,7 @@ impl Writer {
                 }
             }
         }
-        Err(Failure::failed("the database stays busy; is something else using the disk?"))
+        Err(Failure::failed("the database stays busy; is something else using it?"))
     }
 
     async fn attempt(
@@ -234,7 +220,8 @@ impl Writer {
             Ok(transaction) => transaction,
             Err(trouble) => return trouble.ended(),
         };
-        let ids = match self.write(&mut transaction, plan).await {
+        let written = self.write(S::connection(&mut transaction), plan).await;
+        let ids = match written {
             Ok(ids) => ids,
             Err(trouble) => return trouble.ended(),
         };
@@ -244,11 +231,11 @@ impl Writer {
         }
         if plan.rolls_back {
             note(&mut diary.rolled_back, &ids)?;
-            transaction.rollback().await.map_err(failed)?;
+            S::roll_back(transaction).await?;
             return Ok(Ended::RolledBack);
         }
         if plan.commits_plainly {
-            transaction.commit().await.map_err(failed)?;
+            S::commit_plainly(transaction).await?;
         } else {
             self.outbox.commit(transaction).await?;
         }
@@ -257,15 +244,9 @@ impl Writer {
     }
 
     /// A transaction that has looked at the shop for a while before it writes.
-    async fn begin_reading(
-        &self,
-        plan: &Plan,
-    ) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, Trouble> {
-        let mut transaction = self.database.pool().begin().await?;
-        sqlx::query("select count(*) from orders where customer = ?1")
-            .bind(&plan.customer)
-            .fetch_one(&mut *transaction)
-            .await?;
+    async fn begin_reading(&self, plan: &Plan) -> Result<S::Transaction, Trouble> {
+        let mut transaction = self.stage.begin_reading().await?;
+        self.stage.look(S::connection(&mut transaction), &plan.customer).await?;
         tokio::time::sleep(plan.held / 4).await;
         Ok(transaction)
     }
@@ -273,29 +254,22 @@ impl Writer {
     /// Changes the shop and states the messages: the point of it all.
     async fn write(
         &self,
-        transaction: &mut SqliteConnection,
+        connection: &mut S::Connection,
         plan: &Plan,
     ) -> Result<Vec<MessageId>, Trouble> {
         let keyed = plan.parts.iter().filter(|part| part.has_key).count();
         let keyed = i64::try_from(keyed).unwrap_or(0);
-        let version: i64 = sqlx::query_scalar(
-            "insert into customer (name, version) values (?1, ?2)
-             on conflict (name) do update set version = version + ?2 returning version",
-        )
-        .bind(&plan.customer)
-        .bind(keyed)
-        .fetch_one(&mut *transaction)
-        .await?;
+        let version = self.stage.raise(connection, &plan.customer, keyed).await?;
         let amount: u64 = plan.parts.iter().map(|part| part.amount).sum();
-        sqlx::query("insert into orders (id, customer, amount, messages) values (?1, ?2, ?3, ?4)")
-            .bind(&plan.order)
-            .bind(&plan.customer)
-            .bind(i64::try_from(amount).unwrap_or(i64::MAX))
-            .bind(i64::try_from(plan.parts.len()).unwrap_or(i64::MAX))
-            .execute(&mut *transaction)
-            .await?;
+        let order = Order {
+            id: &plan.order,
+            customer: &plan.customer,
+            amount: i64::try_from(amount).unwrap_or(i64::MAX),
+            messages: i64::try_from(plan.parts.len()).unwrap_or(i64::MAX),
+        };
+        self.stage.place(connection, &order).await?;
         let drafts = drafts(plan, version - keyed);
-        Ok(self.outbox.publish_drafts(transaction, drafts).await?)
+        Ok(self.outbox.publish_drafts(connection, drafts).await?)
     }
 }
 
@@ -327,13 +301,6 @@ fn drafts(plan: &Plan, mut version: i64) -> Vec<Draft> {
     drafts.collect()
 }
 
-/// Why a transaction did not get to its end.
-enum Trouble {
-    /// Another one holds the lock: trying again helps.
-    Busy,
-    Failed(Failure),
-}
-
 impl Trouble {
     fn ended(self) -> Result<Ended, Failure> {
         match self {
@@ -341,35 +308,4 @@ impl Trouble {
             Self::Failed(failure) => Err(failure),
         }
     }
-}
-
-impl From<sqlx::Error> for Trouble {
-    fn from(error: sqlx::Error) -> Self {
-        // SQLITE_BUSY and what it is made of: the low byte is 5.
-        let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-        match code {
-            Some(code) if code & 0xff == 5 => Self::Busy,
-            _ => Self::Failed(failed(error)),
-        }
-    }
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        if error.is_transient() { Self::Busy } else { Self::Failed(error.into()) }
-    }
-}
-
-impl From<PublishError> for Trouble {
-    fn from(error: PublishError) -> Self {
-        match error {
-            PublishError::Store(error) => error.into(),
-            other => Self::Failed(failed(other)),
-        }
-    }
-}
-
-fn failed(error: impl std::error::Error) -> Failure {
-    let (cause, folder) = (sentence(&error), std::env::temp_dir());
-    Failure::failed(format!("the shop cannot write in {}: {cause}", folder.display()))
 }
