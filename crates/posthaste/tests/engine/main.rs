@@ -1,6 +1,7 @@
 //! The engine over the memory database and broker, under paused time.
 
 mod consuming;
+mod lanes;
 mod order;
 mod publishing;
 mod relaying;
