@@ -43,13 +43,23 @@ pub struct BrokerCase {
     pub broker: Arc<dyn Broker>,
     /// Another handle to the same broker, as another process would have it.
     pub second: Arc<dyn Broker>,
+    /// Whether it returns what no subscription is there for, instead of keeping it or letting it
+    /// go.
+    pub returns: bool,
     kept: Vec<Box<dyn Any + Send>>,
 }
 
 impl BrokerCase {
     /// A case of two handles to one broker.
     pub fn new(broker: Arc<dyn Broker>, second: Arc<dyn Broker>) -> Self {
-        Self { broker, second, kept: Vec::new() }
+        Self { broker, second, returns: false, kept: Vec::new() }
+    }
+
+    /// The same of a broker that returns what no subscription is there for.
+    #[must_use]
+    pub fn returning(mut self) -> Self {
+        self.returns = true;
+        self
     }
 
     /// Keeps something alive as long as the case is: a temporary folder, for example.

@@ -31,6 +31,7 @@ macro_rules! publisher_suite {
                 a_repeated_id_is_dropped_only_where_that_is_promised,
                 every_handle_publishes_to_the_same_topics,
                 messages_of_one_call_may_go_to_several_topics,
+                what_nobody_is_bound_to_is_returned_only_where_that_is_declared,
                 a_publish_that_is_dropped_leaves_the_publisher_as_good_as_before,
             ]
         );
@@ -303,6 +304,41 @@ pub async fn messages_of_one_call_may_go_to_several_topics(
         let arrived = drain(subscriber.as_mut(), mine.len()).await;
         assert_eq!(sorted(&arrived), sorted(&mine), "{topic}");
         assert_quiet(subscriber.as_mut(), "a topic gets its own messages only").await;
+    }
+}
+
+/// Returned means that the broker does not have it, and touches nothing else in the call. A broker
+/// that does not return takes it, whatever becomes of it then.
+pub async fn what_nobody_is_bound_to_is_returned_only_where_that_is_declared(
+    make: impl AsyncFn(Duration) -> BrokerCase,
+) {
+    let case = make(LONG_LOCK).await;
+    let mut one = subscribe(&case.broker, &Subscription::new("orders", "one")).await;
+    let call = [
+        keyed("orders", "a", "1"),
+        keyed("nobody", "a", "2"),
+        message("nobody"),
+        keyed("orders", "a", "3"),
+    ];
+    let outcomes = case.broker.publisher().publish(&call).await.expect("publish");
+    for n in [0, 3] {
+        assert!(matches!(outcomes[n], Outcome::Accepted(_)), "{n}: {outcomes:?}");
+    }
+    for n in [1, 2] {
+        match &outcomes[n] {
+            Outcome::Unroutable { detail } => assert!(case.returns && !detail.is_empty(), "{n}"),
+            Outcome::Accepted(_) => assert!(!case.returns, "{n}: {outcomes:?}"),
+            other => panic!("{n}: {other:?}"),
+        }
+    }
+    let arrived = drain(one.as_mut(), 2).await;
+    assert_eq!(sorted(&arrived), sorted(&[call[0].clone(), call[3].clone()]));
+    if case.returns {
+        let mut late = subscribe(&case.second, &Subscription::new("nobody", "late")).await;
+        publish(&case.broker, &call[1..3]).await;
+        let arrived = drain(late.as_mut(), 2).await;
+        assert_eq!(sorted(&arrived), sorted(&call[1..3]), "as soon as somebody is bound");
+        assert_quiet(late.as_mut(), "what was returned was not kept").await;
     }
 }
 

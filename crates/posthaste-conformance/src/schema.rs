@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use posthaste_core::StoreError;
 use posthaste_core::outbox::ReadLimit;
-use posthaste_core::{Checkpoint, Timestamp};
+use posthaste_core::{Checkpoint, Timestamp, Verdict};
 
 use crate::case::{DatabaseCase, Store};
-use crate::hand::{DESTINATION, HandRelay, ids, ids_of, lane, state};
-use crate::sample::message;
+use crate::hand::{DESTINATION, HandRelay, LONG, ids, ids_of, lane, retry, state};
+use crate::sample::{keyed, message};
 
 /// Makes a test of every law of the schema; `$make` gives a database before its first migration.
 #[macro_export]
@@ -23,6 +23,7 @@ macro_rules! schema_suite {
                 a_migration_says_what_it_did,
                 migrating_again_changes_nothing,
                 many_migrations_at_once_make_one_schema,
+                adopting_a_database_that_is_no_copy_changes_nothing,
                 the_script_is_there_to_read,
             ]
         );
@@ -43,11 +44,14 @@ pub async fn nothing_but_a_migration_creates_the_schema<D: Store>(case: Database
         database.checkpoint(&lane()).await.err(),
         database.read(&lane(), &Checkpoint::start(), limit).await.err(),
         database.ready(&lane(), limit).await.err(),
-        database.acquire("relay/default/0", "one", crate::hand::LONG).await.err(),
+        database.acquire("relay/default/0", "one", LONG).await.err(),
         database.status(DESTINATION).await.err(),
         database.enqueue_alone(&[message("orders")]).await.err(),
         database.begin_attempt("mailer", message("orders").id).await.err(),
         database.reposted("mailer", 10).await.err(),
+        database.division(DESTINATION).await.err(),
+        database.want_lanes(DESTINATION, 1).await.err(),
+        database.adopt("an operator").await.err(),
     ];
     for (number, error) in errors.into_iter().enumerate() {
         match error {
@@ -58,6 +62,27 @@ pub async fn nothing_but_a_migration_creates_the_schema<D: Store>(case: Database
         }
     }
     assert_eq!(case.second.version().await.expect("version"), None);
+}
+
+/// Whoever is not sure may adopt: nothing is lost, and nothing is sent again.
+pub async fn adopting_a_database_that_is_no_copy_changes_nothing<D: Store>(case: DatabaseCase<D>) {
+    case.database.migrate().await.expect("migrate");
+    let stated = [keyed("orders", "a", "1"), keyed("orders", "b", "2"), message("orders")];
+    state(&case.database, &stated).await;
+    let mut relay = HandRelay::start(&case.database).await;
+    relay.settle_new(|n| if n == 1 { retry(LONG) } else { Verdict::Sent }).await;
+    let new = [keyed("orders", "b", "3"), message("orders")];
+    state(&case.database, &new).await;
+    let before = case.second.status(DESTINATION).await.expect("status");
+    for database in [&case.database, &case.second] {
+        database.adopt("an operator").await.expect("adopt");
+    }
+    let after = case.second.status(DESTINATION).await.expect("status");
+    assert_eq!((after.backlog, after.held), (before.backlog, before.held));
+    let (entries, _) = relay.new_entries().await;
+    assert_eq!(ids(&entries), ids_of(&new), "it goes on where it was");
+    assert!(entries[0].blocked, "and knows what waits");
+    relay.settle_new(|n| if n == 0 { Verdict::Behind } else { Verdict::Sent }).await;
 }
 
 /// From nothing to a version that is then there, for every handle.

@@ -14,12 +14,13 @@ use posthaste::testing::fault::{
     OutageSwitch, PublishFault, Strike, When,
 };
 use posthaste::testing::sabotage::{
-    AckBeforeCommit, CommitBeforeInbox, CursorThatSkips, ForgetSettlementNumber, IgnoreFence,
-    IgnoreOrder, InventMessage, NewIdentity, SettleBeforeConfirm,
+    AckBeforeCommit, CommitBeforeInbox, CursorThatSkips, ForgetLanesBefore, ForgetSettlementNumber,
+    IgnoreDivision, IgnoreFence, IgnoreOrder, InventMessage, NewIdentity, RetryUnroutable,
+    SettleBeforeConfirm, ShareLanes,
 };
 use posthaste_conformance::{
-    BrokerCase, DatabaseCase, Outage, OutageCase, dead_letters, inbox, leases, outage, outbox,
-    publisher, run, settlement, subscriber, writer,
+    BrokerCase, DatabaseCase, Outage, OutageCase, dead_letters, inbox, lanes, leases, outage,
+    outbox, publisher, routes, run, settlement, subscriber, writer,
 };
 
 /// Runs a law that must find itself broken.
@@ -60,6 +61,47 @@ fn a_missing_fence_lets_an_old_token_settle() {
 fn a_forgotten_number_lets_a_settlement_happen_twice() {
     let case = wrapped(ForgetSettlementNumber::new);
     assert_broken(settlement::a_settlement_that_is_repeated_changes_nothing(case));
+}
+
+#[test]
+fn a_route_that_is_no_more_than_a_failure_is_noticed_by_most_of_its_laws() {
+    let hasty = || wrapped(RetryUnroutable::new);
+    assert_broken(
+        routes::of_what_nobody_is_bound_to_only_the_first_is_tried_when_its_time_has_come(hasty()),
+    );
+    assert_broken(routes::a_new_entry_of_a_closed_route_joins_it_and_no_other_does(hasty()));
+    assert_broken(routes::what_is_set_aside_holds_back_nobody_of_its_key(hasty()));
+    assert_broken(routes::a_relay_that_starts_again_finds_what_is_set_aside(hasty()));
+    assert_broken(routes::once_the_first_is_sent_the_others_follow_in_order(hasty()));
+    assert_broken(routes::a_first_that_comes_back_keeps_its_route_closed(hasty()));
+    assert_broken(routes::while_a_route_is_worked_off_only_its_own_keys_join_it(hasty()));
+    assert_broken(routes::what_was_not_due_joins_its_route(hasty()));
+    assert_broken(routes::what_failed_joins_its_route_only_behind_others_of_it(hasty()));
+    assert_broken(routes::a_dead_letter_that_is_reposted_joins_its_route(hasty()));
+    assert_broken(routes::what_nobody_is_bound_to_is_counted_by_topic_and_kind(hasty()));
+    assert_broken(lanes::what_is_set_aside_is_tried_in_every_lane_after_a_division(hasty()));
+}
+
+#[test]
+fn lanes_that_overlap_are_noticed() {
+    let shared = || wrapped(ShareLanes::new);
+    assert_broken(lanes::every_message_is_read_in_one_lane_and_a_key_always_in_the_same(shared()));
+    assert_broken(lanes::lanes_settle_each_for_itself(shared()));
+}
+
+#[test]
+fn a_division_that_forgets_or_mistakes_the_one_before_is_noticed() {
+    let forgetful = || wrapped(ForgetLanesBefore::new);
+    assert_broken(lanes::a_division_loses_and_repeats_nothing_whatever_was_settled_by_then(
+        forgetful(),
+    ));
+    assert_broken(lanes::what_commits_after_a_division_is_read_in_its_lane(forgetful()));
+    let mistaken = wrapped(IgnoreDivision::new);
+    assert_broken(lanes::a_settlement_in_a_lane_of_an_earlier_division_is_refused(mistaken));
+    let idle = wrapped(|inner| {
+        FaultyDatabase::new(inner, CrashPoint::fail(Call::Divide, When::Before, 1))
+    });
+    assert_broken(lanes::a_division_needs_the_leases_of_all_present_lanes(idle));
 }
 
 #[test]
@@ -138,6 +180,21 @@ fn a_broken_order_is_noticed() {
     };
     assert_broken(publisher::calls_may_overlap(reordering));
     assert_broken(subscriber::a_backlog_is_delivered_in_order(reordering));
+}
+
+#[test]
+fn a_broker_that_says_wrongly_that_it_returns_or_keeps_is_noticed() {
+    let silent = async |lock| brokered(|inner| -> Arc<dyn Broker> { inner }, lock).returning();
+    assert_broken(publisher::what_nobody_is_bound_to_is_returned_only_where_that_is_declared(
+        silent,
+    ));
+    let undeclared = async |lock| {
+        let broker = MemoryBroker::new().with_lock(lock).returning();
+        BrokerCase::new(Arc::new(broker.clone()), Arc::new(broker))
+    };
+    assert_broken(publisher::what_nobody_is_bound_to_is_returned_only_where_that_is_declared(
+        undeclared,
+    ));
 }
 
 #[test]

@@ -51,6 +51,17 @@ mod modest {
     posthaste_conformance::broker_suite!(broker);
 }
 
+/// A broker that returns what no subscription is there for.
+mod returning {
+    use super::*;
+
+    async fn broker(lock: Duration) -> BrokerCase {
+        case_of(MemoryBroker::new().with_lock(lock).returning()).returning()
+    }
+
+    posthaste_conformance::broker_suite!(broker);
+}
+
 /// A broker that drops repeated ids.
 mod deduplicating {
     use super::*;

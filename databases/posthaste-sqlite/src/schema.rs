@@ -206,7 +206,7 @@ impl Schema for Sqlite {
     /// A copy of the file goes on where the file was: its checkpoints are row numbers, which mean
     /// the same in it.
     async fn adopt(&self, _actor: &str) -> Result<Vec<String>, StoreError> {
-        Ok(Vec::new())
+        self.store.check().await.map(|()| Vec::new())
     }
 
     fn script(&self) -> String {

@@ -39,6 +39,8 @@ struct Shared {
     arrived: Notify,
     promises: Promises,
     lock: Duration,
+    /// Whether it returns what no subscription is there for.
+    returns: bool,
 }
 
 /// A message that the broker has given up on because a consumer said so.
@@ -68,18 +70,25 @@ impl MemoryBroker {
 
     /// A broker that behaves as these promises say.
     pub fn promising(promises: Promises) -> Self {
-        Self::build(promises, LOCK)
+        Self::build(promises, LOCK, false)
     }
 
     /// The same broker, still without messages, whose deliveries are locked for `lock`.
     #[must_use]
     pub fn with_lock(self, lock: Duration) -> Self {
-        Self::build(self.shared.promises, lock)
+        Self::build(self.shared.promises, lock, self.shared.returns)
     }
 
-    fn build(promises: Promises, lock: Duration) -> Self {
+    /// The same broker, still without messages, that returns what no subscription is there for. By
+    /// itself it keeps that for the first one.
+    #[must_use]
+    pub fn returning(self) -> Self {
+        Self::build(self.shared.promises, self.shared.lock, true)
+    }
+
+    fn build(promises: Promises, lock: Duration, returns: bool) -> Self {
         let (topics, arrived) = (Mutex::new(Topics::default()), Notify::new());
-        Self { shared: Arc::new(Shared { topics, arrived, promises, lock }) }
+        Self { shared: Arc::new(Shared { topics, arrived, promises, lock, returns }) }
     }
 
     /// Everything that was accepted on a topic, oldest first, whether it was consumed or not.

@@ -55,6 +55,10 @@ impl MemoryPublisher {
             let (bytes, most) = (message.payload.len(), promises.max_payload);
             return Outcome::refused_for_good(format!("payload has {bytes} bytes, limit {most}"));
         }
+        if self.shared.returns && !topics.is_subscribed(&message.topic) {
+            let detail = format!("there is no subscription of '{}'", message.topic);
+            return Outcome::unroutable(detail);
+        }
         if let Some(window) = promises.dedupe_window
             && topics.has_since(message, now.checked_sub(window))
         {

@@ -38,6 +38,10 @@ impl Topics {
         self.last_holder
     }
 
+    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|topic| !topic.subscriptions.is_empty())
+    }
+
     /// Takes a message in and returns its number among all that were accepted.
     pub(super) fn accept(&mut self, message: &Message, now: Instant) -> usize {
         self.accepted.push((now, message.clone()));
