@@ -244,10 +244,10 @@ class Writer:
         self.note_ids("rolled_back", undone)
         try:
             db.commit()
+            signal.setitimer(signal.ITIMER_REAL, 0)
         except BaseException:
             self.note_ids("unknown", stated)
             raise
-        signal.setitimer(signal.ITIMER_REAL, 0)
         self.note_ids("acknowledged", stated)
 
     def place(self, db, chance, name, order, stated, undone):
