@@ -15,7 +15,7 @@ fn several_mistakes_are_reported_at_once_with_their_lines() {
     let ended = place.run(["check"]).with(2);
     for part in [
         "database.ulr: unknown field (posthaste.toml line 2); did you mean 'url'?",
-        "broker.url: unknown scheme 'kafka:' (posthaste.toml line 4); known here: bus:",
+        "broker.url: unknown scheme 'kafka:' (posthaste.toml line 4); known here: amqp:, amqps:, bus:",
         "relay.window: 0 is out of range (posthaste.toml line 6)",
         "relay.lease_ttl: ",
         "a duration with a unit",
@@ -27,7 +27,7 @@ fn several_mistakes_are_reported_at_once_with_their_lines() {
     // Every other command refuses them in the same words, before it touches anything.
     let refused = place.run(["run"]).with(2);
     assert!(refused.err.contains("did you mean 'url'?"), "{refused:?}");
-    assert!(refused.err.contains("known here: bus:") && refused.out.is_empty(), "{refused:?}");
+    assert!(refused.err.contains("known here: amqp:, amqps:, bus:") && refused.out.is_empty(), "{refused:?}");
 }
 
 #[test]

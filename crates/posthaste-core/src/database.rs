@@ -39,10 +39,15 @@ pub trait Schema: Send + Sync {
     /// themselves.
     fn script(&self) -> String;
 
-    /// The statements that make roles with just the rights that writers, consumers, relays and
-    /// operators need, for people who run them themselves; `None` where there are no rights to give.
-    fn grants(&self) -> Option<String> {
-        None
+    /// The statements that give the roles `PREFIX_writer`, `PREFIX_consumer`, `PREFIX_relay` and
+    /// `PREFIX_operator` just the rights that they need, for people who run them themselves; `None`
+    /// where there are no rights to give.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] if such roles cannot be.
+    fn grants(&self, prefix: &str) -> Result<Option<String>, StoreError> {
+        let _ = prefix;
+        Ok(None)
     }
 
     /// Accepts that this database is a copy of the one whose checkpoints it holds (restored from a

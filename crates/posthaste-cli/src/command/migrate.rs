@@ -12,24 +12,31 @@ use crate::settings::validation::Needs;
     after_help = "The only command that changes the schema. Doing it again changes nothing, \
     and several processes may do it at once.\n\nExamples:\n  posthaste migrate\n  \
     posthaste migrate --database sqlite:///var/lib/shop/app.db\n  \
-    posthaste migrate --print-sql > posthaste.sql"
+    posthaste migrate --print-sql > posthaste.sql\n  \
+    posthaste migrate --grants=shop | psql app   # rights of shop_writer, shop_relay, …"
 )]
 pub(crate) struct Arguments {
     /// Print the statements for an empty database and change nothing
     #[arg(long)]
     print_sql: bool,
+    /// Print the statements that give PREFIX_writer, PREFIX_consumer, PREFIX_relay and
+    /// PREFIX_operator the rights that they need, and change nothing
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "posthaste", conflicts_with = "print_sql")]
+    grants: Option<String>,
 }
 
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let needs = Needs { database: true, broker: false };
     let configuration = context.configuration(needs, "warn")?;
-    if arguments.print_sql {
+    if arguments.print_sql || arguments.grants.is_some() {
         let database = configuration.open_database(&context.registry, false).await?;
-        let script = database.script();
-        if context.output.is_json() {
-            return context.output.object(&json!({ "sql": script }));
-        }
-        return context.output.bytes(format!("{}\n", script.trim_end()).as_bytes());
+        let Some(prefix) = &arguments.grants else { return print(&database.script(), context) };
+        let grants = database.grants(prefix)?;
+        let grants = grants.ok_or_else(|| {
+            Failure::usage("this database has no roles: whoever can open the file may do all")
+        })?;
+        return print(&grants, context);
     }
     let database = configuration.open_database(&context.registry, true).await?;
     let migrated = database.migrate().await?;
@@ -53,4 +60,12 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Result<(), 
         context.output.line(note)?;
     }
     Ok(())
+}
+
+/// A script, for people who run it themselves.
+fn print(script: &str, context: &Context) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return context.output.object(&json!({ "sql": script }));
+    }
+    context.output.bytes(format!("{}\n", script.trim_end()).as_bytes())
 }

@@ -1,11 +1,13 @@
 //! The commands, one file each. A command gets its arguments and the [`Context`], writes data
 //! through the output, and ends well or with a [`Failure`].
 
+mod adopt;
 mod check;
 mod dead;
 mod demo;
 mod doctor;
 mod init;
+mod lanes;
 mod migrate;
 mod outbox;
 mod publish;
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Dead(dead::Arguments),
     Publish(publish::Arguments),
     Subscribe(subscribe::Arguments),
+    Lanes(lanes::Arguments),
+    Adopt(adopt::Arguments),
 }
 
 impl Command {
@@ -55,6 +59,8 @@ impl Command {
             Self::Dead(arguments) => Box::pin(dead::run(arguments, context)).await,
             Self::Publish(arguments) => Box::pin(publish::run(arguments, context)).await,
             Self::Subscribe(arguments) => Box::pin(subscribe::run(arguments, context)).await,
+            Self::Lanes(arguments) => Box::pin(lanes::run(&arguments, context)).await,
+            Self::Adopt(arguments) => Box::pin(adopt::run(&arguments, context)).await,
         }
     }
 }
