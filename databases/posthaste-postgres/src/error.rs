@@ -61,6 +61,16 @@ pub(crate) fn is_aborted(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("25P02"))
 }
 
+/// Whether a lock was not to be had in time.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"))
+}
+
+/// Whether the role lacks a right.
+pub(crate) fn is_denied(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42501"))
+}
+
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consequence {
@@ -97,8 +107,8 @@ pub(crate) fn by_code(doing: &str, place: &str, said: &Said<'_>) -> (Consequence
         "42501" => (
             Consequence::Failed,
             format!(
-                "{doing}: {message}; grant this role what it needs (`posthaste migrate` \
-                 --print-grants)"
+                "{doing}: {message}; grant this role what it needs (docs/postgres.md \
+                 has the statements)"
             ),
         ),
         "42P01" | "42703" | "3F000" | "42883" => {

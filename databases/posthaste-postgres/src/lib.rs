@@ -41,12 +41,15 @@ mod doctor;
 mod error;
 mod inbox;
 mod lanes;
+mod layout;
 mod leases;
 mod monitor;
 mod namespace;
 mod number;
 mod options;
+mod partitions;
 mod reader;
+mod roles;
 mod row;
 mod schema;
 mod settle;
@@ -61,6 +64,7 @@ mod url;
 mod writer;
 
 pub use options::Options;
+pub use roles::{Roles, grants};
 pub use schema::VERSION;
 pub use store::Postgres;
 #[cfg(feature = "tokio-postgres")]

@@ -200,7 +200,7 @@ async fn functions_are_bound_to_what_they_call_whatever_the_search_path() {
     assert!(!fixture.sql(&made).await.contains("-0000-000000000000"));
     let path = "set search_path = trap, pg_catalog;";
     let hash = format!("{path} select posthaste.lane_hash('k', null)");
-    assert_eq!(fixture.sql(&hash).await, "2350532161");
+    assert_eq!(fixture.sql(&hash).await, "2363797867");
     let bad = format!("{path} select posthaste.publish('a', 'b', 'x', headers => '[]')");
     assert!(fixture.refused(&bad).await.contains("headers must be"));
     assert_eq!(fixture.rows().await, 1);

@@ -89,9 +89,9 @@ async fn attempts_are_counted_and_forgotten_with_acceptance() {
     database.record_failure("shipping", id(1), 2, "once").await.expect("record");
     database.record_failure("shipping", id(1), 3, "twice\0").await.expect("not begun, counted");
     assert_eq!(database.begin_attempt("shipping", id(1)).await.expect("begin"), 4);
-    let said = "select string_agg(h ->> 'detail', ',') from posthaste.attempt, \
+    let said = "select string_agg(h ->> 'detail', ',') || '.' from posthaste.attempt, \
          jsonb_array_elements(history) h";
-    assert_eq!(fixture.sql(said).await, "once,twice ");
+    assert_eq!(fixture.sql(said).await, "once,twice .");
     for attempt in 5..40 {
         database.record_failure("shipping", id(1), attempt, "again").await.expect("record");
     }

@@ -1,9 +1,14 @@
 //! Tests of the PostgreSQL backend on a real server.
 
+mod adoption;
 mod conformance;
+mod connecting;
 mod contract;
 mod examples;
 mod fixture;
 mod inbox;
+mod roles;
 mod schema;
+#[cfg(feature = "tokio-postgres")]
+mod tokio_postgres;
 mod writing;

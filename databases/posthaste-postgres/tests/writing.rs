@@ -8,6 +8,7 @@ use std::time::Duration;
 use posthaste_core::transaction::{OutboxWriter, Transactional};
 use posthaste_core::{Payload, StoreError, Timestamp};
 use posthaste_postgres::{Options, Postgres};
+use sqlx::Row as _;
 use sqlx::postgres::PgPoolOptions;
 
 use crate::fixture::{Fixture, id, message, shown};
@@ -142,11 +143,9 @@ async fn a_begin_that_is_dropped_half_way_leaves_no_connection_inside_a_transact
             held.push(database.pool().acquire().await.expect("a connection"));
         }
         for connection in &mut held {
-            let outside: bool = sqlx::query_scalar("select now() = statement_timestamp()")
-                .fetch_one(&mut **connection)
-                .await
-                .expect("an answer");
-            assert!(outside, "after {polls} polls");
+            let outside = sqlx::raw_sql("select now() = statement_timestamp() as outside");
+            let row = outside.fetch_one(&mut **connection).await.expect("an answer");
+            assert!(row.get::<bool, _>("outside"), "after {polls} polls");
         }
     }
 }

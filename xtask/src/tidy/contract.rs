@@ -24,13 +24,13 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 /// Table and column of every `CREATE TABLE` whose columns stand on lines of their own, indented
-/// by four.
+/// by four. A partition has those of its table.
 fn columns(sql: &str) -> Vec<(String, String)> {
     let mut columns = Vec::new();
     let mut table = None;
     for line in sql.lines() {
         if let Some(rest) = line.strip_prefix("CREATE TABLE ") {
-            table = rest.split([' ', '(']).next();
+            table = rest.split([' ', '(']).next().filter(|_| !rest.contains(" PARTITION OF "));
         } else if line.starts_with(')') {
             table = None;
         } else if let Some((table, column)) = table.zip(line.strip_prefix("    ")) {
@@ -65,7 +65,8 @@ mod tests {
     use super::*;
 
     const SQL: &str = "CREATE TABLE t (\n    -- An id.\n    id TEXT,\n    CHECK (id <> ''),\n    \
-                       PRIMARY KEY (id)\n);\n";
+                       PRIMARY KEY (id)\n);\nCREATE TABLE t_1 PARTITION OF t\n    \
+                       for values from (1) to (2);\n";
 
     fn findings(contract: &str) -> Vec<String> {
         let tree = Tree::of(&[("db/migrations/1.sql", SQL), (CONTRACT, contract)]);

@@ -9,11 +9,11 @@ use posthaste_core::{Limits, Message, StoreError};
 use super::TokioTransaction;
 use super::columns::{Parameter, TYPES, parameters};
 use super::error::classify;
+use crate::Postgres;
 use crate::columns::{self, Columns, INSERT};
 use crate::namespace::Namespace;
 use crate::options::Options;
 use crate::store::Store;
-use crate::Postgres;
 
 const WRITING: &str = "writing to the outbox";
 
@@ -129,8 +129,7 @@ impl TokioOutbox {
         let inserts = portions.iter().map(|columns| self.insert(&*transaction, columns));
         let commit = if portions.is_empty() { COMMIT_ALONE } else { COMMIT };
         // Polled in this order, and each is sent when it is first polled.
-        let (written, committed) =
-            join(join_all(inserts), transaction.batch_execute(commit)).await;
+        let (written, committed) = join(join_all(inserts), transaction.batch_execute(commit)).await;
         first_failure(written).map_err(|error| classify(WRITING, error))?;
         committed.map_err(|error| classify("committing a transaction", error))?;
         if let Some(store) = &self.beside {
