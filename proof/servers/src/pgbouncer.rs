@@ -40,18 +40,30 @@ impl PgBouncer {
     /// # Panics
     /// If it does not start; the message holds its log.
     pub async fn start(postgres: &Postgres) -> Self {
-        let upstream = postgres.port();
-        blocking(move || Self::start_now(upstream)).await
+        Self::start_with(postgres, &[]).await
     }
 
-    fn start_now(upstream: u16) -> Self {
+    /// Starts one in front of a server with settings of its own, as in `pgbouncer.ini`; they
+    /// replace those that it would have.
+    ///
+    /// # Panics
+    /// If it does not start; the message holds its log.
+    pub async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
+        let upstream = postgres.port();
+        let lines = settings.iter().map(|(name, value)| format!("{name} = {value}\n"));
+        let lines: String = lines.collect();
+        blocking(move || Self::start_now(upstream, &lines)).await
+    }
+
+    fn start_now(upstream: u16, settings: &str) -> Self {
         let (program, account) = place().unwrap_or_else(|reason| panic!("{reason}"));
         let guardian = Guardian::start(account).expect("a private directory can be made");
         let (configuration, file) =
             (guardian.directory().join("pgbouncer.ini"), guardian.directory().join("log"));
         for _ in 0..PORTS {
             let port = port::free_port();
-            fs::write(&configuration, text(upstream, port)).expect("the directory is writable");
+            let text = text(upstream, port) + settings;
+            fs::write(&configuration, text).expect("the directory is writable");
             fs::write(&file, "").expect("the directory is writable");
             let mut command = command::clean(&program);
             command.arg(&configuration).current_dir(guardian.directory());
@@ -105,7 +117,8 @@ fn text(upstream: u16, port: u16) -> String {
     format!(
         "[databases]\n* = host=127.0.0.1 port={upstream} auth_user=postgres\n\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-         auth_type = trust\nauth_query = select usename, coalesce(passwd, '') from pg_shadow where usename = $1\n\
+         auth_type = trust\n\
+         auth_query = select usename, coalesce(passwd, '') from pg_shadow where usename = $1\n\
          pool_mode = transaction\nmax_client_conn = 500\ndefault_pool_size = 20\n\
          server_tls_sslmode = disable\n"
     )
@@ -146,5 +159,23 @@ mod tests {
             ask("clerk")
         );
         assert!(ask("nobody").is_err());
+    }
+
+    #[tokio::test]
+    async fn it_takes_other_settings() {
+        if let Some(reason) = Postgres::missing().or_else(PgBouncer::missing) {
+            return skip(&reason);
+        }
+        let postgres = Postgres::shared().await;
+        let ask = |bouncer: &PgBouncer| {
+            let mut psql = command::clean(postgres.binaries().join("psql"));
+            psql.env("PGOPTIONS", "-c work_mem=5MB").args(["-X", "-A", "-t", "-c", "select 1"]);
+            command::run(psql.arg(bouncer.url("postgres")), "", START)
+        };
+        let strict = PgBouncer::start(postgres).await;
+        assert!(ask(&strict).is_err_and(|reason| reason.contains("unsupported startup parameter")));
+        let settings = [("ignore_startup_parameters", "options")];
+        let lenient = PgBouncer::start_with(postgres, &settings).await;
+        assert_eq!(ask(&lenient).as_deref(), Ok("1"));
     }
 }

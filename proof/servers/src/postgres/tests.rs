@@ -12,6 +12,18 @@ macro_rules! postgres {
     };
 }
 
+/// Asks again and again until this is the answer.
+async fn until(postgres: &Postgres, question: &str, wanted: &str) {
+    let deadline = Instant::now() + START;
+    loop {
+        let answer = postgres.psql("postgres", question).await;
+        if answer.as_deref() == Ok(wanted) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{question}: {answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn databases_are_apart() {
     let Some(postgres) = postgres_or_skip().await else { return };
@@ -58,7 +70,7 @@ async fn a_paused_server_is_silent_until_it_goes_on() {
         async move { postgres.psql("postgres", "select pg_sleep(0.3), 7").await }
     });
     let busy = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
-    while postgres.psql("postgres", busy).await.as_deref() != Ok("1") {}
+    until(&postgres, busy, "1").await;
     postgres.pause().await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(!asking.is_finished(), "the server goes on although it is paused");
@@ -107,7 +119,7 @@ async fn a_standby_follows_and_is_promoted_with_what_was_prepared() {
     let wait = "alter system set synchronous_standby_names = '*'; select pg_reload_conf();";
     postgres.psql("postgres", wait).await.expect("it waits for the standby");
     let waits = "show synchronous_standby_names";
-    while postgres.psql("postgres", waits).await.as_deref() != Ok("*") {}
+    until(&postgres, waits, "*").await;
     postgres.psql("postgres", made).await.expect("made");
     assert!(standby.psql("postgres", "insert into a values (2)").await.is_err());
     postgres.kill().await;
