@@ -22,10 +22,10 @@ pub struct Roles {
     pub operator: String,
 }
 
-impl Default for Roles {
-    /// `posthaste_writer`, `posthaste_consumer`, `posthaste_relay`, `posthaste_operator`.
-    fn default() -> Self {
-        let named = |role: &str| format!("posthaste_{role}");
+impl Roles {
+    /// `PREFIX_writer`, `PREFIX_consumer`, `PREFIX_relay` and `PREFIX_operator`.
+    pub fn with_prefix(prefix: &str) -> Self {
+        let named = |role: &str| format!("{prefix}_{role}");
         Self {
             writer: named("writer"),
             consumer: named("consumer"),
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn names_are_put_in_quoted() {
-        let roles = Roles { writer: "a\"b".to_owned(), ..Roles::default() };
+        let roles = Roles { writer: "a\"b".to_owned(), ..Roles::with_prefix("app") };
         let text = grants("shop", &roles).expect("good names");
         assert!(text.contains("GRANT USAGE ON SCHEMA \"shop\" TO \"a\"\"b\";"), "{text}");
         assert!(text.contains("\"shop\".settle") && !text.contains("posthaste."), "{text}");
@@ -79,9 +79,9 @@ mod tests {
     #[test]
     fn what_can_be_no_name_is_refused() {
         for writer in ["", "a\0", "{relay}", &"x".repeat(64)] {
-            let roles = Roles { writer: writer.to_owned(), ..Roles::default() };
+            let roles = Roles { writer: writer.to_owned(), ..Roles::with_prefix("app") };
             assert!(grants("posthaste", &roles).is_err(), "{writer:?}");
         }
-        assert!(grants("No", &Roles::default()).is_err());
+        assert!(grants("No", &Roles::with_prefix("app")).is_err());
     }
 }

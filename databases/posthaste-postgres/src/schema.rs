@@ -10,6 +10,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 use crate::Postgres;
+use crate::roles::{Roles, grants};
 use crate::store::Store;
 use crate::transaction::detached;
 
@@ -239,5 +240,10 @@ impl Schema for Postgres {
     async fn adopt(&self, actor: &str) -> Result<Vec<String>, StoreError> {
         let (store, actor) = (Arc::clone(&self.store), actor.to_owned());
         detached(async move { store.adopt(&actor).await }).await
+    }
+
+    fn grants(&self, prefix: &str) -> Result<Option<String>, StoreError> {
+        let roles = Roles::with_prefix(prefix);
+        grants(self.store.namespace.name(), &roles).map(Some)
     }
 }

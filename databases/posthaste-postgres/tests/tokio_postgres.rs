@@ -113,9 +113,10 @@ async fn a_commit_with_messages_waits_for_no_answer_in_between() {
     for outbox in [outbox(), outbox().prepared(&client).await.expect("prepared")] {
         let before = fixture.rows().await;
         let tx = outbox.begin(&mut client).await.expect("begin");
+        let messages = [message(1)];
         proxy.stall(Direction::ToClient);
         let committed = {
-            let mut commit = pin!(outbox.commit(tx, &[message(1)]));
+            let mut commit = pin!(outbox.commit(tx, &messages));
             let arrived = async {
                 while fixture.rows().await == before {
                     tokio::time::sleep(Duration::from_millis(5)).await;
