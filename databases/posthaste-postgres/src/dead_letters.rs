@@ -88,7 +88,8 @@ impl Postgres {
         actor: &str,
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
-        let numbers: Vec<i64> = references.iter().map(|one| numbered(one)).collect::<Result<_, _>>()?;
+        let numbers: Vec<i64> =
+            references.iter().map(|one| numbered(one)).collect::<Result<_, _>>()?;
         let clean = |text: &str| text.replace('\0', " ");
         let (actor, reason) = (clean(actor), reason.map(clean));
         let store = Arc::clone(&self.store);

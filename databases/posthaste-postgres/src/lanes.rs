@@ -82,9 +82,8 @@ impl Store {
         let tokens: BTreeMap<String, u64> =
             rows.into_iter().map(|(name, token)| (name, number::count(token))).collect();
         let given = |name: &String| leases.iter().find(|lease| lease.name == *name);
-        let is_held = |name: &String| {
-            given(name).is_some_and(|lease| tokens.get(name) == Some(&lease.token))
-        };
+        let is_held =
+            |name: &String| given(name).is_some_and(|lease| tokens.get(name) == Some(&lease.token));
         if names.iter().all(is_held) { Ok(names) } else { Err(StoreError::Fenced) }
     }
 

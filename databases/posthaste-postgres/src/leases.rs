@@ -106,10 +106,9 @@ impl Store {
             .fetch_optional(connection)
             .await
             .map_err(self.failed("looking at a lease"))?;
-        Ok(held.filter(|(by, _)| by != owner).map(|(by, remaining)| Claim::Held {
-            by,
-            remaining: number::duration(remaining),
-        }))
+        Ok(held
+            .filter(|(by, _)| by != owner)
+            .map(|(by, remaining)| Claim::Held { by, remaining: number::duration(remaining) }))
     }
 
     async fn acquire(

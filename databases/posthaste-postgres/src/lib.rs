@@ -33,6 +33,7 @@
 
 mod adoption;
 mod checkpoint;
+mod checkup;
 mod columns;
 mod connect;
 mod dead_letters;

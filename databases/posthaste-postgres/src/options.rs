@@ -25,10 +25,14 @@ pub struct Options {
     /// Whether processes hint commits to each other by NOTIFY and LISTEN. It takes one more
     /// connection; without it, commits of other processes are seen within a second.
     pub listen: bool,
+    /// Rows of each partition of the outbox that the relay makes. Old messages leave a partition at
+    /// a time; with too small ones there are many, and each adds to the cost of a look.
+    pub partition_rows: u32,
 }
 
 impl Default for Options {
-    /// Schema `posthaste`, 1 MiB, 8 connections, 30 s for a connection, 10 s for a lock, hints.
+    /// Schema `posthaste`, 1 MiB, 8 connections, 30 s for a connection, 10 s for a lock, hints, a
+    /// million rows in a partition.
     fn default() -> Self {
         Self {
             schema: DEFAULT_SCHEMA.to_owned(),
@@ -37,6 +41,7 @@ impl Default for Options {
             acquire_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(10),
             listen: true,
+            partition_rows: 1_000_000,
         }
     }
 }

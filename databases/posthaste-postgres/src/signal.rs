@@ -164,7 +164,8 @@ impl Store {
         *listener = Some(tokio::spawn(async move {
             let (mut pause, longest) = RECONNECT;
             loop {
-                let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(connect.clone());
+                let pool =
+                    PgPoolOptions::new().max_connections(1).connect_lazy_with(connect.clone());
                 let heard = hear(&pool, &channel, &mark, &changes).await;
                 pool.close().await;
                 if let Heard::Lost(error) = heard {

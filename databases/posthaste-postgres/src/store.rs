@@ -153,6 +153,14 @@ impl Store {
 
     /// Classifies what the driver said when `doing` failed.
     pub(crate) fn error(&self, doing: &str, cause: sqlx::Error) -> StoreError {
+        let cause = match cause {
+            // The driver tries a server that refuses connections again for as long as it may, and
+            // says no more of it than of a pool that is in use.
+            sqlx::Error::PoolTimedOut if self.pool.size() == 0 => sqlx::Error::Io(
+                std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "nothing answers"),
+            ),
+            cause => cause,
+        };
         error::classify(doing, &self.place(), cause)
     }
 

@@ -20,15 +20,15 @@ use crate::store::Store;
 use crate::transaction::detached;
 use crate::{Postgres, lanes, number};
 
-/// Parameters: above which row, how old in microseconds, most rows. Of each row that stands there,
-/// whether it is old, and whether somebody may still need it.
+/// Parameters: above which row, how old in microseconds, most rows, below which row. Of each row
+/// that stands there, whether it is old, and whether somebody may still need it.
 const LOOK: &str = "select o.seq, o.xid, posthaste.lane_hash(o.key, o.id) as hash, \
        coalesce(o.stated_at < clock_timestamp() - $2 * interval '1 microsecond', false) as is_old, \
        exists (select 1 from posthaste.held h where h.seq = o.seq and h.destination in \
            (select c.destination from posthaste.checkpoint c)) \
          or exists (select 1 from posthaste.dead_letter d where d.seq = o.seq and d.name in \
            (select c.destination from posthaste.checkpoint c)) as is_needed \
-     from posthaste.outbox o where o.seq > $1 order by o.seq limit $3";
+     from posthaste.outbox o where o.seq > $1 and o.seq < $4 order by o.seq limit $3";
 
 /// Parameter: rows.
 const REMOVE: &str = "delete from posthaste.outbox where seq = any($1)";
@@ -58,6 +58,11 @@ impl Passed {
                 let frontier = lane.and_then(|lane| frontiers.get(lane));
                 frontier.is_some_and(|frontier| frontier.has_sent(seq, xid, hash))
             })
+    }
+
+    /// All of them.
+    pub(crate) fn frontiers(&self) -> impl Iterator<Item = &Frontier> {
+        self.0.iter().flatten()
     }
 
     /// The row up to which everybody has come.
@@ -99,7 +104,7 @@ impl Store {
         &self,
         connection: &mut PgConnection,
         passed: &Passed,
-        after: i64,
+        (after, below): (i64, i64),
         keep: i64,
     ) -> Result<Vec<Old>, StoreError> {
         let rows = self
@@ -107,6 +112,7 @@ impl Store {
             .bind(after)
             .bind(keep)
             .bind(PAGE)
+            .bind(below)
             .fetch_all(connection)
             .await
             .map_err(self.failed("looking for old messages"))?;
@@ -123,24 +129,22 @@ impl Store {
         rows.map_err(self.failed("looking for old messages"))
     }
 
-    /// Rows that are old and that nobody needs any more, oldest first.
+    /// Rows of a range that are old and that nobody needs any more, oldest first.
     async fn old(
         &self,
         connection: &mut PgConnection,
+        passed: &Passed,
+        (from, below): (i64, i64),
         keep: i64,
         most: usize,
     ) -> Result<Vec<i64>, StoreError> {
-        let passed = self.passed(&mut *connection).await?;
-        let (mut old, mut young, mut after) = (Vec::new(), 0, 0);
-        while old.len() < most && young < YOUNG {
-            let rows = self.look(&mut *connection, &passed, after, keep).await?;
+        let (mut old, mut young, mut after) = (Vec::new(), 0, from.saturating_sub(1));
+        while old.len() < most && young < YOUNG && number::count(after) <= passed.through() {
+            let rows = self.look(&mut *connection, passed, (after, below), keep).await?;
             let Some(last) = rows.last() else { break };
             after = last.seq;
             young += rows.iter().filter(|row| !row.is_old).count();
             old.extend(rows.iter().filter(|row| row.may_go).map(|row| row.seq));
-            if number::count(after) > passed.through() {
-                break;
-            }
         }
         old.truncate(most);
         Ok(old)
@@ -154,14 +158,28 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut connection = self.reading().await?;
         fence(self, &mut connection, lease).await?;
-        let old = self.old(&mut connection, keep, limit).await?;
+        // One leader is enough: that of the first lane.
+        if !lease.name.ends_with("/0") {
+            return Ok(0);
+        }
+        let passed = self.passed(&mut connection).await?;
+        let (mut removed, mut ranges) = (0, vec![(1, i64::MAX)]);
+        if self.owns_outbox(&mut connection).await? {
+            let layout = self.layout(&mut connection).await?;
+            self.arrange_partitions(&layout).await?;
+            (removed, ranges) = self.empty_partitions(&layout, &passed, keep).await?;
+        }
+        let mut old = Vec::new();
+        for range in ranges {
+            let most = limit.saturating_sub(old.len());
+            old.extend(self.old(&mut connection, &passed, range, keep, most).await?);
+        }
         drop(connection);
-        let mut removed = 0;
         if !old.is_empty() {
             let mut transaction = self.begin().await?;
             fence(self, &mut transaction, lease).await?;
             let query = self.query(REMOVE).bind(old).execute(&mut *transaction);
-            removed = query.await.map_err(self.failed("removing old messages"))?.rows_affected();
+            removed += query.await.map_err(self.failed("removing old messages"))?.rows_affected();
             self.commit_quietly(transaction).await?;
         }
         self.prune_log(keep, number::signed(limit)).await?;
