@@ -40,6 +40,10 @@ pub(crate) fn classify(doing: &str, place: &str, error: sqlx::Error) -> StoreErr
         sqlx::Error::PoolClosed => {
             (Consequence::Failed, format!("{doing}: the connection pool of {place} was closed"))
         }
+        // The driver has no kind of its own for a certificate that is not accepted.
+        sqlx::Error::Io(said) if said.kind() == std::io::ErrorKind::InvalidData => {
+            (Consequence::Failed, tls(doing, place, &said.to_string()))
+        }
         sqlx::Error::Io(said) => (
             Consequence::Unavailable,
             format!("{doing}: no connection to {place} ({said}); is the server running there?"),
@@ -107,8 +111,8 @@ pub(crate) fn by_code(doing: &str, place: &str, said: &Said<'_>) -> (Consequence
         "42501" => (
             Consequence::Failed,
             format!(
-                "{doing}: {message}; grant this role what it needs (docs/postgres.md \
-                 has the statements)"
+                "{doing}: {message}; grant this role what it needs (`posthaste migrate \
+                 --grants=PREFIX` prints the statements)"
             ),
         ),
         "42P01" | "42703" | "3F000" | "42883" => {

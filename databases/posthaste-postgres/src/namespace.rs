@@ -57,7 +57,8 @@ impl Namespace {
         let quoted = format!("\"{}\"", self.name);
         let text = template
             .replace("posthaste.", &format!("{quoted}."))
-            .replace("SCHEMA posthaste", &format!("SCHEMA {quoted}"));
+            .replace("SCHEMA posthaste", &format!("SCHEMA {quoted}"))
+            .replace("EXISTS posthaste", &format!("EXISTS {quoted}"));
         Cow::Owned(text)
     }
 
@@ -98,6 +99,8 @@ mod tests {
         let other = Namespace::new("order").expect("a good name");
         let text = other.text("CREATE SCHEMA posthaste; select posthaste.f(id) from posthaste.t");
         assert_eq!(text, "CREATE SCHEMA \"order\"; select \"order\".f(id) from \"order\".t");
+        let made = other.text("CREATE SCHEMA IF NOT EXISTS posthaste");
+        assert_eq!(made, "CREATE SCHEMA IF NOT EXISTS \"order\"");
         let own = Namespace::new("posthaste").expect("a good name");
         assert!(matches!(own.text("select posthaste.f()"), Cow::Borrowed(_)));
     }

@@ -99,6 +99,7 @@ impl Store {
         if from.is_some_and(|from| from > VERSION) {
             refuse_other(from)?;
         }
+        self.make_schema(&mut transaction).await?;
         for (step, script) in STEPS.iter().filter(|(step, _)| *step > from.unwrap_or(0)) {
             let script = self.namespace.text(script).into_owned();
             sqlx::raw_sql(AssertSqlSafe(script))
@@ -115,6 +116,24 @@ impl Store {
         notes.extend(self.look_at_sequence(&mut transaction).await?);
         self.commit_quietly(transaction).await?;
         Ok(Migrated { from, to: VERSION, notes })
+    }
+
+    /// Makes the schema unless it is there: whoever may not make one can be given one.
+    async fn make_schema(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let failed = self.failed("making the schema");
+        let there: bool = self
+            .query_scalar(
+                "select exists (select 1 from pg_catalog.pg_namespace where nspname = $1)",
+            )
+            .bind(self.namespace.name())
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(&failed)?;
+        if there {
+            return Ok(());
+        }
+        let made = sqlx::raw_sql(self.sql(MAKE_SCHEMA)).execute(connection).await;
+        made.map(|_| ()).map_err(failed)
     }
 
     /// Refuses a server that is too old, and a database that is not in UTF-8: lengths are counted
@@ -202,6 +221,8 @@ pub(crate) async fn sequence_cache(
         .map_err(store.failed("looking at the sequence of the outbox"))
 }
 
+const MAKE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS posthaste";
+
 const RAISE: &str = "alter table posthaste.outbox \
      drop constraint \"posthaste: payload is over the payload_limit\", \
      add constraint \"posthaste: payload is over the payload_limit\" \
@@ -225,7 +246,7 @@ impl Schema for Postgres {
 
     fn script(&self) -> String {
         let namespace = &self.store.namespace;
-        let mut script = String::from("BEGIN;\n");
+        let mut script = format!("BEGIN;\n{};\n", namespace.text(MAKE_SCHEMA));
         for (step, statements) in STEPS {
             script.push_str(&namespace.text(statements));
             script.push_str(&format!(

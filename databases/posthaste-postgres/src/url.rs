@@ -39,8 +39,7 @@ pub(crate) struct Address {
 
 /// Reads a URL. No error shows any part of it that could be a password.
 pub(crate) fn parse(url: &str) -> Result<Address, StoreError> {
-    let mut parsed = url::Url::parse(url)
-        .ok()
+    let mut parsed = read(url)
         .filter(|parsed| matches!(parsed.scheme(), "postgres" | "postgresql"))
         .ok_or_else(|| StoreError::rejected(format!("not the URL of a database; {FORM}")))?;
     let mut kept = Vec::new();
@@ -74,6 +73,16 @@ pub(crate) fn parse(url: &str) -> Result<Address, StoreError> {
         StoreError::rejected(format!("the URL of the database cannot be read; {FORM}"))
     })?;
     Ok(Address { connect: finish(connect, session, mode_is_given), session, schema })
+}
+
+/// The parts of a URL. libpq allows a user without a host, for a socket that a parameter names.
+fn read(url: &str) -> Option<url::Url> {
+    match url::Url::parse(url) {
+        Err(url::ParseError::EmptyHost) => {
+            url::Url::parse(&url.replacen("@/", "@localhost/", 1)).ok()
+        }
+        parsed => parsed.ok(),
+    }
 }
 
 fn pooling(value: &str) -> Result<Session, StoreError> {
@@ -124,6 +133,9 @@ mod tests {
             assert_eq!(mode(&format!("postgres://u:p@{here}/app")), "Prefer", "{here}");
         }
         assert_eq!(mode("postgres:///app?host=/run/postgresql"), "Prefer");
+        let socket = parse("postgres://me@/app?host=/run/postgresql").expect("as libpq has it");
+        assert!(socket.connect.get_socket().is_some());
+        assert_eq!(socket.connect.get_username(), "me");
     }
 
     #[test]

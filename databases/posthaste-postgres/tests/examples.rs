@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use posthaste_core::database::Schema as _;
 use posthaste_core::outbox::{OutboxReader as _, ReadLimit};
 use posthaste_core::{Checkpoint, Lane, Message, Payload};
-use posthaste_postgres::{Options, Postgres};
+use posthaste_postgres::{Options, Postgres, Roles, grants};
 use posthaste_servers::{TestDatabase, postgres_or_skip, skip};
 
 /// How long an example may take.
@@ -54,32 +54,43 @@ fn said(command: &mut Command) -> Result<String, String> {
     if status.success() { Ok(out) } else { Err(format!("{status}: {err}{out}")) }
 }
 
-/// The statements of the documentation that grant a role its rights.
-fn granted_to(role: &str) -> String {
-    let guide = std::fs::read_to_string(place("docs/postgres.md")).expect("the guide");
-    let mark = format!("```sql\n-- {role}\n");
-    let (_, rest) = guide.split_once(&mark).expect("the guide grants each role its rights");
-    rest.split_once("```").expect("a closed block").0.to_owned()
+/// A database with the tables of Posthaste and a role of each kind, which have exactly the rights
+/// that the program prints for them.
+struct Shop {
+    database: TestDatabase,
+    handle: Postgres,
+    roles: Roles,
 }
 
-/// A database with the tables of Posthaste, and the address of it for a service that may write
-/// messages, consume them, and make its own tables.
-async fn shop() -> Option<(TestDatabase, Postgres, String)> {
-    let database = postgres_or_skip().await?.database().await;
-    let handle = Postgres::open(&database.url(), Options::default()).expect("a good address");
-    handle.migrate().await.expect("an empty database");
-    let role = format!("shop_of_{}", database.name);
-    let grants = format!("{}{}", granted_to("shop_writer"), granted_to("shop_consumer"))
-        .replace("shop_writer", &role)
-        .replace("shop_consumer", &role);
-    let made = database
-        .psql(&format!(
-            "create role {role} login; grant create on schema public to {role}; {grants}"
-        ))
-        .await;
-    assert_eq!(made.as_deref(), Ok(""));
-    let url = database.url_as(&role);
-    Some((database, handle, url))
+impl Shop {
+    /// Nothing, after saying so, where there is no server.
+    async fn open() -> Option<Self> {
+        let database = postgres_or_skip().await?.database().await;
+        let handle = Postgres::open(&database.url(), Options::default()).expect("a good address");
+        handle.migrate().await.expect("an empty database");
+        // Roles belong to the whole server, so they carry the name of the database.
+        let role = |kind: &str| format!("{}_shop_{kind}", database.name);
+        let roles = Roles {
+            writer: role("writer"),
+            consumer: role("consumer"),
+            relay: role("relay"),
+            operator: role("operator"),
+        };
+        let mut made = String::new();
+        for role in [&roles.writer, &roles.consumer, &roles.relay, &roles.operator] {
+            made.push_str(&format!("create role {role} login; "));
+        }
+        made.push_str(&grants("posthaste", &roles).expect("good names"));
+        // The example makes its own tables.
+        made.push_str(&format!("grant create on schema public to {};", roles.consumer));
+        assert_eq!(database.psql(&made).await.as_deref(), Ok(""));
+        Some(Self { database, handle, roles })
+    }
+
+    /// Where an example finds it.
+    fn url(&self) -> String {
+        self.database.url_as(&self.roles.consumer)
+    }
 }
 
 /// A message without its id and its times. A payload knows whether it is text.
@@ -148,7 +159,7 @@ fn expected() -> [Seen; 5] {
 }
 
 /// Compares what an example has printed, what it has stated, and what it has done to its own tables.
-async fn check(database: &TestDatabase, handle: &Postgres, printed: &str) {
+async fn check(Shop { database, handle, .. }: &Shop, printed: &str) {
     let all = ReadLimit { messages: 100, bytes: 1 << 20 };
     let lane = Lane::whole("default");
     let batch = handle.read(&lane, &Checkpoint::start(), all).await.expect("a batch");
@@ -178,9 +189,9 @@ async fn check(database: &TestDatabase, handle: &Postgres, printed: &str) {
 }
 
 async fn run(command: &mut Command) {
-    let Some((database, handle, url)) = shop().await else { return };
-    match said(command.env("POSTHASTE_DATABASE", url).env("LC_ALL", "C")) {
-        Ok(printed) => check(&database, &handle, &printed).await,
+    let Some(shop) = Shop::open().await else { return };
+    match said(command.env("POSTHASTE_DATABASE", shop.url()).env("LC_ALL", "C")) {
+        Ok(printed) => check(&shop, &printed).await,
         Err(reason) => panic!("{reason}"),
     }
 }
@@ -224,14 +235,34 @@ async fn java_states_orders_and_messages_together() {
 
 #[tokio::test]
 async fn psql_states_orders_and_messages_together() {
-    let Some(server) = postgres_or_skip().await else { return };
-    let mut psql = Command::new(server.binaries().join("psql"));
+    let Some(shop) = Shop::open().await else { return };
     // The address is an argument here, as the header of the script says.
-    let script = place("examples/psql/orders.sql");
-    let Some((database, handle, url)) = shop().await else { return };
-    psql.arg(url).args(["--quiet", "--no-psqlrc", "--file"]).arg(script).env("LC_ALL", "C");
-    match said(&mut psql) {
-        Ok(printed) => check(&database, &handle, &printed).await,
+    let mut psql = Command::new(shop.database.server().binaries().join("psql"));
+    psql.arg(shop.url()).args(["--quiet", "--no-psqlrc", "--file"]);
+    match said(psql.arg(place("examples/psql/orders.sql")).env("LC_ALL", "C")) {
+        Ok(printed) => check(&shop, &printed).await,
         Err(reason) => panic!("{reason}"),
     }
+}
+
+/// Runs a block of statements of the guide as a role.
+async fn guided(shop: &Shop, role: &str, block: &str) {
+    let guide = std::fs::read_to_string(place("docs/postgres.md")).expect("the guide");
+    let mark = format!("```sql\n-- {block}\n");
+    let (_, rest) = guide.split_once(&mark).expect("the guide has the block");
+    let (statements, _) = rest.split_once("```").expect("the block is closed");
+    let as_role = format!("begin; set local role {role}; {statements} commit;");
+    let done = shop.database.psql(&as_role).await;
+    assert!(done.is_ok(), "{block}: {done:?}");
+}
+
+#[tokio::test]
+async fn the_statements_of_the_guide_work_for_those_who_are_to_run_them() {
+    let Some(shop) = Shop::open().await else { return };
+    guided(&shop, &shop.roles.writer, "publishing").await;
+    guided(&shop, &shop.roles.consumer, "consuming").await;
+    guided(&shop, &shop.roles.operator, "looking").await;
+    let stated = "select count(*), count(payload_bytes), count(due_at), count(content_type), \
+         count(key) from posthaste.outbox";
+    assert_eq!(shop.database.psql(stated).await.as_deref(), Ok("6|2|1|1|3"));
 }

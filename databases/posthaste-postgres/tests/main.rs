@@ -7,6 +7,8 @@ mod contract;
 mod examples;
 mod fixture;
 mod inbox;
+mod partitions;
+mod reading;
 mod roles;
 mod schema;
 #[cfg(feature = "tokio-postgres")]

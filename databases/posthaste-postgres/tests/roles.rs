@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthaste_core::database::{EntryFilter, Monitor, Upkeep};
+use posthaste_core::database::{EntryFilter, Monitor, Schema, Upkeep};
 use posthaste_core::dead_letter::{DeadFilter, DeadLetters};
 use posthaste_core::inbox::{Acceptance, Attempts, Burial, Inbox, InboxUpkeep, InboxWindow};
 use posthaste_core::lane::Lanes;
@@ -11,7 +11,7 @@ use posthaste_core::outbox::{Feed, OutboxReader, ReadLimit, Settled, Settlement}
 use posthaste_core::transaction::{OutboxWriter, Transactional};
 use posthaste_core::verdict::DeadReason;
 use posthaste_core::{Lane, Verdict};
-use posthaste_postgres::{Postgres, Roles, grants};
+use posthaste_postgres::{Options, Postgres, Roles, grants};
 
 use crate::fixture::{Fixture, id, message};
 
@@ -260,6 +260,23 @@ async fn an_operator_reposts_and_gives_up_what_a_relay_could_not_send() {
     operator.repost(&["2".to_owned()], "ann").await.expect("repost");
     let ready = relay.ready(&lane, ALL).await.expect("ready");
     assert!(!ready.entries.is_empty());
+}
+
+#[tokio::test]
+async fn an_owner_migrates_a_schema_that_was_made_for_it_without_any_other_right() {
+    let Some(fixture) = Fixture::unmigrated(Options::default()).await else { return };
+    let owner = format!("{}-owner", fixture.test.name);
+    fixture
+        .sql(&format!(
+            "create role \"{owner}\" login; create schema posthaste authorization \"{owner}\""
+        ))
+        .await;
+    let database = fixture.as_role(&owner);
+    database.migrate().await.expect("migrate");
+    database.migrate().await.expect("again");
+    assert!(database.adopt("ann").await.expect("adopt")[0].contains("nothing to adopt"));
+    state(&database, 1).await;
+    assert_eq!(fixture.rows().await, 1);
 }
 
 #[tokio::test]
