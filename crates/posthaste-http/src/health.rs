@@ -162,6 +162,7 @@ impl Report {
     pub(crate) fn body(&self) -> Value {
         let faults = self.faults();
         let relay = self.relay.as_ref();
+        let status = self.database.as_ref().and_then(|seen| seen.as_ref().ok());
         json!({
             "ready": faults.is_empty(),
             "destination": self.destination,
@@ -169,6 +170,7 @@ impl Report {
             "database": self.database.as_ref().is_some_and(Result::is_ok),
             "broker": relay.is_some_and(|relay| relay.broker_away.is_none()),
             "faults": faults,
+            "unroutable": status.map(|status| &status.unroutable),
         })
     }
 }

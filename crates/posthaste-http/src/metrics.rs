@@ -43,6 +43,8 @@ fn relay_figures(registry: &mut Registry, relay: &Snapshot) {
     counter(registry, "sent", "Messages sent and settled by this relay", relay.sent);
     counter(registry, "failed", "Attempts of this relay that failed", relay.failed);
     counter(registry, "dead", "Messages that this relay gave up", relay.dead);
+    let aside = "New messages that this relay set aside because nobody is bound to them";
+    counter(registry, "set_aside", aside, relay.set_aside);
     number(registry, "in_flight", "Messages taken by this relay and not settled", relay.window);
 }
 
@@ -59,11 +61,23 @@ fn database_figures(registry: &mut Registry, status: &Status) {
     let failed = status.rates.failed_per_second;
     gauge(registry, "failed_per_second", "Failed in any relay, over the last minute", failed);
     let held = Family::<[(&'static str, &'static str); 1], Gauge>::default();
-    let states = [("due", status.held.due), ("retry", status.held.retry)];
-    for (state, count) in states.into_iter().chain([("behind", status.held.behind)]) {
-        held.get_or_create(&[("state", state)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    let states = [
+        ("due", status.held.due),
+        ("retry", status.held.retry),
+        ("behind", status.held.behind),
+        ("unroutable", status.held.unroutable),
+    ];
+    for (state, count) in states {
+        held.get_or_create(&[("state", state)]).set(signed(count));
     }
     registry.register("held", "Messages that wait on the side, by state", held);
+    let routes = Family::<[(&'static str, String); 2], Gauge>::default();
+    for route in &status.unroutable {
+        let labels = [("topic", route.topic.clone()), ("kind", route.kind.clone())];
+        routes.get_or_create(&labels).set(signed(route.entries));
+    }
+    let help = "Messages set aside because nobody is bound to their topic and kind";
+    registry.register("unroutable", help, routes);
 }
 
 fn flag(registry: &mut Registry, name: &str, help: &str, value: bool) {
@@ -75,7 +89,11 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: f64) {
 }
 
 fn number(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    registry.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
+    registry.register(name, help, ConstGauge::new(signed(value)));
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {

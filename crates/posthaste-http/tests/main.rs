@@ -132,6 +132,31 @@ fn a_relay_that_leads_or_stands_by_is_ready_and_its_figures_are_those_of_the_dat
 }
 
 #[test]
+fn what_nobody_is_bound_to_is_shown_and_is_no_fault() {
+    let server = Server::start();
+    let database = Arc::new(MemoryDatabase::new());
+    let relay = Relay::new(database.clone(), Arc::new(MemoryBroker::new().returning()));
+    server.health.relaying(database.clone(), relay.progress());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let relayed = server.runtime.spawn(relay.run_until(async move { drop(stopped.await) }));
+    let messages = ["order.placed", "order.placed", "order.paid"]
+        .map(|kind| Draft::new("orders", kind, "x").into_message());
+    server.runtime.block_on(database.enqueue_alone(&messages)).unwrap();
+    let figures = [
+        "posthaste_held{destination=\"default\",state=\"unroutable\"} 3",
+        "posthaste_unroutable{destination=\"default\",topic=\"orders\",kind=\"order.placed\"} 2",
+        "posthaste_unroutable{destination=\"default\",topic=\"orders\",kind=\"order.paid\"} 1",
+        "posthaste_set_aside_total{destination=\"default\"} 3",
+        "posthaste_backlog{destination=\"default\"} 0",
+    ];
+    server.eventually("they are set aside", "/metrics", &figures);
+    let parts = ["200 OK", "\"topic\":\"orders\"", "\"kind\":\"order.placed\"", "\"entries\":2"];
+    server.eventually("it is ready all the same, and says so", "/health/ready", &parts);
+    stop.send(()).unwrap();
+    server.runtime.block_on(relayed).unwrap();
+}
+
+#[test]
 fn a_database_without_a_schema_is_not_ready() {
     let server = Server::start();
     let database = Arc::new(MemoryDatabase::unmigrated());

@@ -5,16 +5,21 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use crate::relay::unbound::Unbound;
+
 /// Live figures of one relay since it started. Cheap to read at any time.
 #[derive(Debug, Default)]
 pub struct Progress {
     sent: AtomicU64,
     failed: AtomicU64,
     dead: AtomicU64,
+    set_aside: AtomicU64,
     /// Whether each lane is led by this relay, and how much of it is in memory.
     lanes: Mutex<BTreeMap<u16, (bool, usize)>>,
     broker: Trouble,
     database: Trouble,
+    /// What nobody is bound to.
+    pub(crate) unbound: Unbound,
 }
 
 /// When something went away and what it said, while it is away.
@@ -34,6 +39,8 @@ pub struct Snapshot {
     pub failed: u64,
     /// Messages that became dead letters.
     pub dead: u64,
+    /// New messages that were set aside because nobody is bound to their topic and kind.
+    pub set_aside: u64,
     /// Entries in memory.
     pub window: u64,
     /// Since when the broker is away, and what it said.
@@ -54,6 +61,7 @@ impl Progress {
             sent: self.sent.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             dead: self.dead.load(Ordering::Relaxed),
+            set_aside: self.set_aside.load(Ordering::Relaxed),
             window: lanes.values().map(|(_, window)| *window as u64).sum(),
             broker_away: self.broker.read(),
             database_away: self.database.read(),
@@ -75,10 +83,11 @@ impl Progress {
         self.lanes().remove(&lane);
     }
 
-    pub(crate) fn add(&self, sent: u64, failed: u64, dead: u64) {
+    pub(crate) fn add(&self, sent: u64, failed: u64, dead: u64, set_aside: u64) {
         self.sent.fetch_add(sent, Ordering::Relaxed);
         self.failed.fetch_add(failed, Ordering::Relaxed);
         self.dead.fetch_add(dead, Ordering::Relaxed);
+        self.set_aside.fetch_add(set_aside, Ordering::Relaxed);
     }
 
     /// Notes that the broker is away; whether that is news.

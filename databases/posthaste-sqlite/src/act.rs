@@ -42,6 +42,9 @@ const RESUME: &str = "insert into posthaste_held \
      on conflict (destination, seq) do update set state = 'retry', attempts = 0, \
        ready_at = excluded.ready_at, detail = null, first_failed_at = null, history = '[]'";
 
+/// Topic, kind and key as they were written.
+type Written = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
 /// Topic, kind and key for the side table, which holds text only: a row that is not a message has
 /// no line to stand in, and no route.
 fn place(topic: Vec<u8>, kind: Vec<u8>, key: Option<Vec<u8>>) -> (String, String, Option<String>) {
@@ -122,7 +125,7 @@ impl Store {
         place: &Place,
     ) -> Result<(), StoreError> {
         let failed = self.failed("reposting a dead letter");
-        let written: Option<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
+        let written: Option<Written> = sqlx::query_as(
             "select coalesce(cast(topic as blob), x''), coalesce(cast(kind as blob), x''), \
                cast(key as blob) from posthaste_outbox where seq = ?",
         )
@@ -130,14 +133,14 @@ impl Store {
         .fetch_optional(&mut *connection)
         .await
         .map_err(&failed)?;
-        let Some((topic, kind, key)) = written else {
+        let Some(written) = written else {
             return Err(StoreError::rejected(format!(
                 "the message of dead letter {} was deleted from posthaste_outbox; publish it anew \
                  and discard the letter; nothing was changed",
                 place.number
             )));
         };
-        let (topic, kind, key) = self::place(topic, kind, key);
+        let (topic, kind, key) = address(written);
         sqlx::query(RESUME)
             .bind(&place.name)
             .bind(place.seq)

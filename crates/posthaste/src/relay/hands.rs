@@ -1,12 +1,13 @@
 //! The calls that a relay makes to its database and its broker.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use posthaste_core::outbox::Settlement;
+use posthaste_core::outbox::{Feed, Settlement};
 use posthaste_core::relay::{Effect, Failure, FlightId, Input};
-use posthaste_core::{Database, Lane, Outcome, Publisher, StoreError, Verdict};
+use posthaste_core::{Database, Lane, Message, Outcome, Publisher, StoreError, Verdict};
 
+use super::RelayOptions;
+use super::unbound::{News, fate};
 use crate::progress::Progress;
 
 /// Most entries that one round of pruning removes.
@@ -19,7 +20,7 @@ pub(super) struct Hands {
     pub(super) publisher: Arc<dyn Publisher>,
     pub(super) lane: Lane,
     pub(super) owner: Arc<str>,
-    pub(super) keep_sent: Duration,
+    pub(super) options: Arc<RelayOptions>,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -60,7 +61,7 @@ impl Hands {
                 Input::Settled(self.heard("settle", settled))
             }
             Effect::Prune { lease } => {
-                let pruned = database.prune_sent(&lease, self.keep_sent, PRUNE_LIMIT).await;
+                let pruned = database.prune_sent(&lease, self.options.keep_sent, PRUNE_LIMIT).await;
                 let more = pruned.map(|removed| removed >= PRUNE_LIMIT as u64);
                 Input::Pruned(self.heard("remove old entries", more))
             }
@@ -69,7 +70,7 @@ impl Hands {
         }
     }
 
-    async fn publish(&self, flight: FlightId, messages: Vec<posthaste_core::Message>) -> Input {
+    async fn publish(&self, flight: FlightId, messages: Vec<Message>) -> Input {
         match self.publisher.publish(&messages).await {
             Ok(outcomes) => {
                 let known =
@@ -82,6 +83,9 @@ impl Hands {
                 {
                     tracing::warn!(detail, "the broker did not say whether it has a message");
                 }
+                for (message, outcome) in messages.iter().zip(&outcomes) {
+                    self.tell_of_route(message, outcome);
+                }
                 Input::Published { flight, outcomes: Some(outcomes) }
             }
             Err(away) => {
@@ -90,6 +94,24 @@ impl Hands {
                 }
                 Input::Published { flight, outcomes: None }
             }
+        }
+    }
+
+    /// Says once that nobody is bound to a topic and kind, and once that somebody is again.
+    fn tell_of_route(&self, message: &Message, outcome: &Outcome) {
+        let (topic, kind) = (message.topic.as_str(), message.kind.as_str());
+        match (self.progress.unbound.hear(message, outcome), outcome) {
+            (Some(News::Closed), Outcome::Unroutable { detail }) => {
+                let fate = fate(self.options.unroutable(topic));
+                tracing::warn!(
+                    topic,
+                    kind,
+                    detail,
+                    "nobody is bound to it; its messages are {fate}"
+                );
+            }
+            (Some(News::Open), _) => tracing::info!(topic, kind, "somebody is bound to it again"),
+            _ => {}
         }
     }
 
@@ -115,7 +137,7 @@ impl Hands {
     }
 
     fn count(&self, settlement: &Settlement) {
-        let (mut sent, mut failed, mut dead) = (0, 0, 0);
+        let (mut sent, mut failed, mut dead, mut set_aside) = (0, 0, 0, 0);
         for settled in &settlement.verdicts {
             match &settled.verdict {
                 Verdict::Sent => sent += 1,
@@ -125,10 +147,11 @@ impl Hands {
                     let (position, reason) = (settled.position.as_str(), reason.code());
                     tracing::error!(position, reason, detail, "a message became a dead letter");
                 }
-                Verdict::Due | Verdict::Behind | Verdict::Unroutable { .. } => {}
+                Verdict::Unroutable { .. } => set_aside += u64::from(settled.feed == Feed::New),
+                Verdict::Due | Verdict::Behind => {}
             }
         }
-        self.progress.add(sent, failed, dead);
+        self.progress.add(sent, failed, dead, set_aside);
     }
 }
 

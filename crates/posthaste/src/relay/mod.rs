@@ -7,6 +7,7 @@ mod hands;
 mod options;
 mod shell;
 mod team;
+pub(crate) mod unbound;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use posthaste_core::Lane;
-use posthaste_core::judge::TopicPolicy;
+use posthaste_core::judge::{OnUnroutable, TopicPolicy};
 use posthaste_core::outbox::Pace;
 use posthaste_core::relay::Settings;
 
@@ -75,6 +75,11 @@ impl RelayOptions {
 
     pub(super) fn lease_ttl(&self) -> Duration {
         self.lease_ttl.max(Duration::from_millis(100))
+    }
+
+    /// What becomes of messages of a topic that nobody is bound to.
+    pub(super) fn unroutable(&self, topic: &str) -> OnUnroutable {
+        self.topics.get(topic).unwrap_or(&self.policy).unroutable
     }
 
     /// The database's pace within the longest time that was asked for.

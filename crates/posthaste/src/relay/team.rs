@@ -135,7 +135,7 @@ impl Team {
             database: Arc::clone(&self.database),
             lane,
             owner: Arc::clone(&self.owner),
-            keep_sent: self.options.keep_sent,
+            options: Arc::new(self.options.clone()),
             progress: Arc::clone(&self.progress),
         }
     }

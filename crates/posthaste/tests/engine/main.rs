@@ -6,3 +6,4 @@ mod order;
 mod publishing;
 mod relaying;
 mod service;
+mod unbound;
