@@ -47,7 +47,7 @@ type Written = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
 /// Topic, kind and key for the side table, which holds text only: a row that is not a message has
 /// no line to stand in, and no route.
-fn place(topic: Vec<u8>, kind: Vec<u8>, key: Option<Vec<u8>>) -> (String, String, Option<String>) {
+fn address((topic, kind, key): Written) -> (String, String, Option<String>) {
     let text = String::from_utf8;
     match (text(topic), text(kind), key.map(text).transpose()) {
         (Ok(topic), Ok(kind), Ok(key)) => (topic, kind, key),
