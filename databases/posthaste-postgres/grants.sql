@@ -28,7 +28,9 @@ GRANT SELECT, INSERT, DELETE, UPDATE (outcome) ON posthaste.inbox TO {consumer};
 GRANT SELECT, INSERT, UPDATE, DELETE ON posthaste.attempt TO {consumer};
 GRANT SELECT, INSERT, DELETE ON posthaste.dead_letter TO {consumer};
 
--- Relays: reads the outbox, and writes down what became of it.
+-- Relays: reads the outbox, and writes down what became of it. Partitions are made and removed by
+-- their owner only: make {relay} a member of the owner's role, or sent rows are deleted one by one
+-- and new ones all go to the last partition.
 GRANT USAGE ON SCHEMA posthaste TO {relay};
 GRANT SELECT ON posthaste.schema_version, posthaste.setting, posthaste.cluster, posthaste.outbox,
     posthaste.checkpoint, posthaste.lanes, posthaste.held, posthaste.lease, posthaste.batch,

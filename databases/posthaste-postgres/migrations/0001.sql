@@ -1,8 +1,6 @@
 -- Posthaste, schema 1. Needs PostgreSQL 14 or later and a database in UTF-8.
 -- The name of the schema, "posthaste" here, is put in when the steps are applied.
 
-CREATE SCHEMA posthaste;
-
 -- The steps of the schema that have been applied.
 CREATE TABLE posthaste.schema_version (
     -- Number of the step.
