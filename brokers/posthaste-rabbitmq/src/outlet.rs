@@ -73,7 +73,7 @@ impl Outlet {
 
     /// Whether it can be used, as far as this side knows.
     pub(crate) fn is_up(&self) -> bool {
-        self.wire.is_up() && self.channel.status().connected()
+        self.wire.is_up() && self.channel.status().connected() && !self.messages.is_closed()
     }
 
     /// Waits for room in the window for so many bytes.
@@ -94,6 +94,12 @@ impl Outlet {
         room: Vec<OwnedSemaphorePermit>,
     ) {
         self.confirms.send(&self.channel, parcel, place, answers, room);
+    }
+
+    /// Nothing more goes through it; what waits for room goes elsewhere.
+    pub(crate) fn retire(&self) {
+        self.messages.close();
+        self.bytes.close();
     }
 
     /// Makes sure that an exchange is there, or says why it is not. Asks the broker only where that

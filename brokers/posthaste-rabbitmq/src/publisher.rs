@@ -14,7 +14,7 @@ use posthaste_core::{Limits, Message, Outcome, Publisher, Unavailable};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::confirms::{Answer, Parcel};
+use crate::confirms::{Answer, Answered, Parcel};
 use crate::envelope::{self, short};
 use crate::error::{self, Failure};
 use crate::link::Link;
@@ -70,6 +70,7 @@ impl Publishing {
 
     /// Has the next call use another channel: this one owes answers.
     async fn retire(&self, outlet: &Arc<Outlet>) {
+        outlet.retire();
         let mut kept = self.outlet.lock().await;
         if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, outlet)) {
             tracing::warn!("the broker owes answers to what was published; taking another channel");
@@ -232,7 +233,7 @@ impl Call {
                 return Err(Unavailable::new(format!("nothing was sent: {why}")));
             }
             Some(why) => format!("not sent, or not confirmed: {why}"),
-            None => format!("the broker did not confirm it within {within:?}"),
+            None => "the broker did not confirm it in time".to_owned(),
         };
         Ok(self.finish(&unsaid))
     }
@@ -333,7 +334,7 @@ impl Call {
         &mut self,
         outlet: &Outlet,
         standings: &Standings,
-        answers: mpsc::UnboundedSender<(usize, Answer)>,
+        answers: mpsc::UnboundedSender<Answered>,
     ) {
         for place in 0..self.messages.len() {
             if self.outcomes[place].is_some() {
@@ -369,7 +370,7 @@ impl Call {
     }
 
     /// Waits for the answers to what was sent. Returns whether all came.
-    async fn collect(&mut self, mut answers: mpsc::UnboundedReceiver<(usize, Answer)>) -> bool {
+    async fn collect(&mut self, mut answers: mpsc::UnboundedReceiver<Answered>) -> bool {
         while self.sent > 0 {
             let Ok(Some((place, answer))) = timeout_at(self.deadline, answers.recv()).await else {
                 self.is_written = true;
