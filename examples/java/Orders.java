@@ -5,9 +5,9 @@
 //     java -cp postgresql.jar Orders.java
 //
 // Needs Java 17 and the JDBC driver (Debian: libpostgresql-jdbc-java, then
-// /usr/share/java/postgresql.jar). The role needs what docs/postgres.md grants to writers and
-// consumers, and the right to create the two tables of the shop. It prints the id of each message
-// that it has published through the function, and what became of the rest.
+// /usr/share/java/postgresql.jar). The role needs the rights of a consumer (see
+// docs/postgres.md) and the right to create the two tables of the shop. It prints the id of each
+// message that it has published through the function, and what became of the rest.
 
 import java.net.URI;
 import java.sql.Connection;

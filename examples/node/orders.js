@@ -5,9 +5,9 @@
 //     POSTHASTE_DATABASE=postgres://shop@localhost/shop node orders.js
 //
 // Needs the package `pg` (Debian: node-pg, then with NODE_PATH=/usr/share/nodejs instead of
-// `npm install`). The role needs what docs/postgres.md grants to writers and consumers, and the
-// right to create the two tables of the shop. It prints the id of each message that it has
-// published through the function, and what became of the rest.
+// `npm install`). The role needs the rights of a consumer (see docs/postgres.md) and the right
+// to create the two tables of the shop. It prints the id of each message that it has published
+// through the function, and what became of the rest.
 
 'use strict';
 

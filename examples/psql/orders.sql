@@ -4,8 +4,8 @@
 --     export POSTHASTE_DATABASE=postgres://shop@localhost/shop
 --     psql "$POSTHASTE_DATABASE" --quiet --no-psqlrc --file orders.sql
 --
--- The role needs what docs/postgres.md grants to writers and consumers, and the right to create the
--- two tables of the shop. It prints the id of each message that it has published through the
+-- The role needs the rights of a consumer (see docs/postgres.md) and the right to create the two
+-- tables of the shop. It prints the id of each message that it has published through the
 -- function, and what became of the rest.
 
 \set ON_ERROR_STOP on

@@ -3,9 +3,9 @@
     posthaste migrate --database "$POSTHASTE_DATABASE"
     POSTHASTE_DATABASE=postgres://shop@localhost/shop python3 orders_postgres.py
 
-Needs psycopg 3 (Debian: python3-psycopg). The role needs what docs/postgres.md grants to writers
-and consumers, and the right to create the two tables of the shop. It prints the id of each message
-that it has published through the function, and what became of the rest.
+Needs psycopg 3 (Debian: python3-psycopg). The role needs the rights of a consumer (see
+docs/postgres.md) and the right to create the two tables of the shop. It prints the id of each
+message that it has published through the function, and what became of the rest.
 """
 
 import json
