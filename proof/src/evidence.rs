@@ -7,9 +7,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+
+/// Nanoseconds on a clock that all processes share and that never goes back.
+pub fn moment() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+}
 
 /// Something that a process saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +57,8 @@ pub enum Sight {
 pub struct Line {
     /// The process that wrote it.
     pub pid: u32,
+    /// When, as [`moment`] says.
+    pub at: i64,
     /// What it saw.
     #[serde(flatten)]
     pub sight: Sight,
@@ -78,7 +87,8 @@ impl Evidence {
     /// # Errors
     /// If it cannot be written.
     pub fn note(&self, sight: Sight) -> Result<(), Failure> {
-        let mut text = serde_json::to_string(&Line { pid: std::process::id(), sight })?;
+        let mut text =
+            serde_json::to_string(&Line { pid: std::process::id(), at: moment(), sight })?;
         text.push('\n');
         Ok((&*self.file).write_all(text.as_bytes())?)
     }

@@ -1,14 +1,19 @@
 //! How the promise of Posthaste is proved: real processes over real files, killed without mercy.
 //!
-//! A [`World`] is a folder with the database of a small [`shop`], a bus file and the [`evidence`].
-//! [`Node`]s are processes that write, relay, consume or own the bus; the tests start them through
-//! [`Process`], kill, pause and restart them, let everything come to rest, and then read what has
-//! happened from the files alone: the [`truth`] goes to `posthaste-history`, which judges.
+//! A [`World`] is a folder with the [`evidence`], the database of a small [`shop`] and a broker: a
+//! file each, or [real servers](ground). [`Node`]s are processes that write, relay, consume or own
+//! the bus; the tests start them through [`Process`], kill, pause and restart them, let everything
+//! come to rest, and then read what has happened from files and tables alone: the [`truth`] goes to
+//! `posthaste-history`, which judges.
 //!
 //! Nothing of this is part of the product; it uses the product as any other program would.
 
+pub mod carrier;
 pub mod chance;
 pub mod evidence;
+pub mod eye;
+pub mod ground;
+pub mod ledger;
 pub mod node;
 pub mod process;
 pub mod rest;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::ground::Ground;
 use crate::world::World;
 use crate::{Failure, Process};
 
@@ -12,14 +13,27 @@ const LOOK: Duration = Duration::from_millis(25);
 /// How long a node may take to end.
 const END: Duration = Duration::from_secs(30);
 
+/// How many messages are not where they belong, and what else changes while things move: rows of
+/// the inbox, attempts that are under way, attempts that were counted, and positions.
+const MOTION: &str = "select (select count(*) from posthaste_outbox o where not exists \
+         (select 1 from shop_effect e where e.message = cast(o.id as text)) \
+       and not exists (select 1 from posthaste_dead_letter d where d.id = o.id) \
+       and not exists (select 1 from posthaste_audit a where a.id = o.id)) \
+       + (select case when coalesce(max(o.seq), 0) > coalesce((select min(c.POSITION) \
+         from posthaste_checkpoint c), 0) then 1 else 0 end from posthaste_outbox o), \
+     (select count(*) from posthaste_inbox), (select count(*) from posthaste_attempt), \
+     cast((select coalesce(sum(attempts), 0) from posthaste_attempt) \
+       + (select coalesce(sum(attempts), 0) from posthaste_held) as bigint), \
+     cast((select coalesce(sum(POSITION), 0) from posthaste_checkpoint) as bigint)";
+
 /// What a world that moves changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Motion {
     evidence: u64,
-    rows: Vec<i64>,
+    rows: (i64, i64, i64, i64, i64),
 }
 
-impl World {
+impl<D: Ground> World<D> {
     /// Waits until every committed message is where it belongs: in effect at its consumer, or
     /// given up on, and the same for what that produced. Gives up when nothing has moved for
     /// `patience`; what is missing then is for the judge to say. Returns whether nothing is.
@@ -31,8 +45,7 @@ impl World {
         let mut since = Instant::now();
         loop {
             let motion = self.motion().await?;
-            let open = motion.rows.first().copied().unwrap_or_default();
-            if open == 0 {
+            if motion.rows.0 == 0 {
                 return Ok(true);
             }
             if last.as_ref() != Some(&motion) {
@@ -44,47 +57,29 @@ impl World {
         }
     }
 
-    /// Waits until the number that `query` gives is at least `least`.
+    /// Waits until the number that `query` gives is at least `least`. A database that is away is
+    /// waited for.
     ///
     /// # Errors
     /// If it is not within `patience`.
-    pub async fn until(
-        &self,
-        query: &'static str,
-        least: i64,
-        patience: Duration,
-    ) -> Result<(), Failure> {
+    pub async fn until(&self, query: &str, least: i64, patience: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;
         loop {
-            let found: i64 = sqlx::query_scalar(query).fetch_one(self.database.pool()).await?;
-            if found >= least {
+            let found = self.eye.number(query).await;
+            if found.as_ref().is_ok_and(|found| *found >= least) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(format!("{found}, not {least}, after {patience:?}: {query}").into());
+                return Err(format!("{found:?}, not {least}, after {patience:?}: {query}").into());
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// How many messages are not where they belong, and what else changes while things move.
     async fn motion(&self) -> Result<Motion, Failure> {
-        let rows: (i64, i64, i64, i64, i64) = sqlx::query_as(
-            "select (select count(*) from posthaste_outbox o where not exists \
-                 (select 1 from shop_effect e where e.message = o.id) \
-               and not exists (select 1 from posthaste_dead_letter d where d.id = o.id) \
-               and not exists (select 1 from posthaste_audit a where a.id = o.id)) \
-               + (select coalesce(max(o.seq), 0) > coalesce((select min(c.position) \
-                 from posthaste_checkpoint c), 0) from posthaste_outbox o), \
-             (select count(*) from posthaste_inbox), (select count(*) from posthaste_attempt), \
-             (select coalesce(sum(attempts), 0) from posthaste_attempt) \
-               + (select coalesce(sum(attempts), 0) from posthaste_held), \
-             (select coalesce(sum(position), 0) from posthaste_checkpoint)",
-        )
-        .fetch_one(self.database.pool())
-        .await?;
-        let (open, inbox, trying, attempts, position) = rows;
-        let rows = vec![open, inbox, trying, attempts, position];
+        let position = if self.eye.has_one_writer() { "position" } else { "through" };
+        let rows = self.eye.rows(&MOTION.replace("POSITION", position)).await?;
+        let rows = rows.first().copied().ok_or("no figures")?;
         Ok(Motion { evidence: self.evidence.size()?, rows })
     }
 }

@@ -1,31 +1,15 @@
 //! The business that is watched: orders are placed, a till books each of them and issues a
-//! receipt, the books take in the receipts. Its tables stand in the same file as the outbox and
-//! say independently of it what was committed.
+//! receipt, the books take in the receipts. Its tables stand in the same database as the outbox and
+//! say independently of it what was committed; see [`ledger`](crate::ledger).
 
 use posthaste::{Event, Headers, Message};
 use posthaste_history::Digest;
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteConnection;
-
-use crate::Failure;
 
 /// The consumer of orders.
 pub const TILL: &str = "till";
 /// The consumer of receipts.
 pub const BOOKS: &str = "books";
-
-/// The tables. `shop_order` has a row for each message that a transaction states, written beside
-/// it; `shop_effect` has no uniqueness whatever, so that doubled effects show.
-pub const SCHEMA: &str = "
-create table shop_transaction (id text primary key, messages integer not null);
-create table shop_order (
-    number integer primary key autoincrement, message text not null, part_of text not null,
-    key text, digest text not null, amount integer not null);
-create table shop_effect (
-    number integer primary key autoincrement, consumer text not null, message text not null,
-    digest text not null, amount integer not null, receipt text, receipt_digest text);
-create table shop_balance (consumer text primary key, amount integer not null);
-";
 
 /// What a handler does with an order after it has booked it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,78 +99,4 @@ pub fn digest(message: &Message) -> u64 {
 /// A digest as the tables hold it.
 pub fn printed(digest: u64) -> String {
     format!("{digest:016x}")
-}
-
-/// Notes an order beside its message.
-///
-/// # Errors
-/// If the database says so.
-pub async fn place(
-    connection: &mut SqliteConnection,
-    transaction: &str,
-    message: &Message,
-    amount: i64,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into shop_order (message, part_of, key, digest, amount) values (?, ?, ?, ?, ?)",
-    )
-    .bind(message.id.to_string())
-    .bind(transaction)
-    .bind(&message.key)
-    .bind(printed(digest(message)))
-    .bind(amount)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Notes a transaction and how many messages belong to it.
-///
-/// # Errors
-/// If the database says so.
-pub async fn open_transaction(
-    connection: &mut SqliteConnection,
-    transaction: &str,
-    messages: usize,
-) -> Result<(), Failure> {
-    sqlx::query("insert into shop_transaction (id, messages) values (?, ?)")
-        .bind(transaction)
-        .bind(i64::try_from(messages)?)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// What a handler does: a row, and a sum that would show if it were done twice.
-///
-/// # Errors
-/// If the database says so.
-pub async fn book(
-    connection: &mut SqliteConnection,
-    consumer: &str,
-    message: &Message,
-    amount: i64,
-    receipt: Option<&Message>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into shop_effect (consumer, message, digest, amount, receipt, receipt_digest) \
-         values (?, ?, ?, ?, ?, ?)",
-    )
-    .bind(consumer)
-    .bind(message.id.to_string())
-    .bind(printed(digest(message)))
-    .bind(amount)
-    .bind(receipt.map(|receipt| receipt.id.to_string()))
-    .bind(receipt.map(|receipt| printed(digest(receipt))))
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "insert into shop_balance (consumer, amount) values (?1, ?2) \
-         on conflict (consumer) do update set amount = amount + excluded.amount",
-    )
-    .bind(consumer)
-    .bind(amount)
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -1,8 +1,11 @@
-//! What has happened, read from the files alone: the tables of the shop say what was committed,
-//! the evidence what was promised and what arrived, the tables of Posthaste what was given up on.
+//! What has happened, read from files and tables alone: the tables of the shop say what was
+//! committed, the evidence what was promised and what arrived, the tables of Posthaste what was
+//! given up on.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use posthaste::Event;
-use posthaste::core::dead_letter::{DeadFilter, DeadLetter, DeadLetters, Origin};
+use posthaste::core::dead_letter::{DeadFilter, DeadLetter, Origin};
 use posthaste_bus::{Bus, BusOptions, SubscriptionStatus};
 use posthaste_history as history;
 use posthaste_history::{
@@ -11,11 +14,27 @@ use posthaste_history::{
 
 use crate::Failure;
 use crate::evidence::Sight;
+use crate::ground::Ground;
 use crate::shop::{BOOKS, Order, Receipt, TILL};
-use crate::world::{self, World};
+use crate::world::World;
 
 /// Most dead letters that are read.
 const LETTERS: usize = 100_000;
+
+/// A message of the outbox with what the shop says of it: id, topic, key, seq, number, digest,
+/// transaction, and the moment before it was stated.
+type Row =
+    (String, String, Option<String>, i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
+
+const COMMITTED: &str = "select cast(o.id as text), cast(o.topic as text), cast(o.key as text), \
+     o.seq, coalesce(s.number, e.number), coalesce(s.digest, e.receipt_digest), \
+     coalesce(s.part_of, 'effect ' || e.number), s.stated \
+     from posthaste_outbox o left join shop_order s on s.message = cast(o.id as text) \
+     left join shop_effect e on e.receipt = cast(o.id as text) \
+     where coalesce(s.number, e.number) is not null or not exists \
+       (select 1 from posthaste_dead_letter d where d.seq = o.seq and d.reason = 'malformed') \
+       and not exists (select 1 from posthaste_audit a where a.seq = o.seq \
+       and a.died_of = 'malformed') order by o.seq";
 
 /// Everything that is known of a world that has come to rest, and the judgement on it.
 #[derive(Debug)]
@@ -28,12 +47,17 @@ pub struct Truth {
     pub in_effect: Report,
     /// Dead letters of the database, relay and consumers.
     pub dead: Vec<DeadLetter>,
-    /// How the subscriptions of the bus were left.
+    /// How the subscriptions of the bus were left; nothing is known here of a server's queues.
     pub bus: Vec<SubscriptionStatus>,
     /// Messages whose commit was answered with success.
     pub acknowledged: usize,
-    /// Tokens that settlements were carried out under, in the order of the settlements.
-    pub tokens: Vec<i64>,
+    /// Tokens that settlements were carried out under, by lane and in the order of the settlements.
+    pub tokens: BTreeMap<i64, Vec<i64>>,
+    /// Messages that arrived after a later one of their own transaction and key.
+    pub overtaken: Vec<String>,
+    /// Arrivals of a message at a consumer that the broker itself does not call a repetition,
+    /// after the first: it was sent more than once.
+    pub copies: u64,
 }
 
 impl Truth {
@@ -47,8 +71,12 @@ impl Truth {
                 return Err(told(report).into());
             }
         }
-        if !self.tokens.is_sorted() {
-            return Err(format!("an old lease has settled: {:?}", self.tokens).into());
+        if let Some(unsorted) = self.tokens.iter().find(|(_, tokens)| !tokens.is_sorted()) {
+            return Err(format!("an old lease has settled: {unsorted:?}").into());
+        }
+        if !self.overtaken.is_empty() {
+            let some: Vec<_> = self.overtaken.iter().take(3).collect();
+            return Err(format!("out of order within a transaction: {some:?}").into());
         }
         let left = |one: &&SubscriptionStatus| one.active + one.locked + one.dead > 0;
         match self.bus.iter().find(left) {
@@ -91,7 +119,7 @@ pub fn told(report: &Report) -> String {
     )
 }
 
-impl World {
+impl<D: Ground> World<D> {
     /// Reads and judges what has happened here. Nothing may run any more.
     ///
     /// # Errors
@@ -103,65 +131,78 @@ impl World {
         };
         self.read_commitments(&mut history).await?;
         self.read_effects(&mut history).await?;
-        self.read_evidence(&mut history)?;
+        let copies = self.read_evidence(&mut history)?;
         let dead = self.read_dead_letters(&mut history).await?;
-        let bus = Bus::open(&world::bus_url(self.path()), BusOptions::default())?;
-        let subscriptions = bus.status().await?;
-        bus.close().await;
-        let tokens = sqlx::query_scalar("select token from posthaste_batch order by number")
-            .fetch_all(self.database.pool())
-            .await?;
         let in_effect = check(&effects_as_arrivals(&history));
         Ok(Truth {
             report: check(&history),
             in_effect,
             dead,
-            bus: subscriptions,
+            bus: self.read_bus().await?,
             acknowledged: history.acknowledged.len(),
-            tokens,
+            tokens: self.read_tokens().await?,
+            overtaken: overtaken_within(&history),
+            copies,
             history,
         })
+    }
+
+    async fn read_bus(&self) -> Result<Vec<SubscriptionStatus>, Failure> {
+        if !self.broker_url.starts_with("bus:") {
+            return Ok(Vec::new());
+        }
+        let bus = Bus::open(&self.broker_url, BusOptions::default())?;
+        let subscriptions = bus.status().await?;
+        bus.close().await;
+        Ok(subscriptions)
+    }
+
+    async fn read_tokens(&self) -> Result<BTreeMap<i64, Vec<i64>>, Failure> {
+        let lane = if self.eye.has_one_writer() { "0" } else { "lane" };
+        let question =
+            format!("select cast({lane} as bigint), token from posthaste_batch order by number");
+        let mut tokens: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+        for (lane, token) in self.eye.rows(&question).await? {
+            tokens.entry(lane).or_default().push(token);
+        }
+        Ok(tokens)
     }
 
     /// The outbox and the shop, each of which says what the other must hold. Rows that were found
     /// to be no messages, and that the shop does not know either, are not asked for.
     async fn read_commitments(&self, history: &mut History) -> Result<(), Failure> {
-        let pool = self.database.pool();
-        let transactions: Vec<(String, i64)> = sqlx::query_as(
-            "select id, messages from shop_transaction union all \
-             select 'effect ' || number, 1 from shop_effect where receipt is not null",
-        )
-        .fetch_all(pool)
-        .await?;
+        let transactions: Vec<(String, i64)> = self
+            .eye
+            .rows(
+                "select id, messages from shop_transaction union all select \
+                 'effect ' || number, cast(1 as bigint) from shop_effect where receipt is not null",
+            )
+            .await?;
         for (id, messages) in transactions {
             history.transactions.push(Transaction { id, messages: u64::try_from(messages)? });
         }
-        type Row =
-            (String, String, Option<String>, i64, Option<i64>, Option<String>, Option<String>);
-        let rows: Vec<Row> = sqlx::query_as(
-            "select o.id, cast(o.topic as text), cast(o.key as text), o.seq, \
-               coalesce(s.number, e.number), coalesce(s.digest, e.receipt_digest), \
-               coalesce(s.part_of, 'effect ' || e.number) \
-             from posthaste_outbox o left join shop_order s on s.message = o.id \
-             left join shop_effect e on e.receipt = o.id \
-             where coalesce(s.number, e.number) is not null or not exists \
-               (select 1 from posthaste_dead_letter d where d.seq = o.seq and d.reason = 'malformed') \
-               and not exists (select 1 from posthaste_audit a where a.seq = o.seq \
-               and a.died_of = 'malformed') order by o.seq",
-        )
-        .fetch_all(pool)
-        .await?;
-        for (id, topic, key, seq, number, digest, transaction) in rows {
-            // The shop's own numbers say the order; those of the outbox are not asked.
-            let at = u64::try_from(number.unwrap_or(seq))?;
+        let acknowledged = self.acknowledgements()?;
+        for row in self.eye.rows::<Row>(COMMITTED).await? {
+            let (id, topic, key, seq, number, digest, transaction, stated) = row;
+            // The shop's own numbers say the order; those of the outbox are not asked. Where
+            // writers work side by side, only what was answered before another one was stated
+            // has an order. Receipts of one customer follow one another on any database.
+            let number = number.unwrap_or(seq);
+            let (stated, committed) = match stated {
+                Some(stated) if !self.eye.has_one_writer() => {
+                    (stated, acknowledged.get(&id).copied().unwrap_or(i64::MAX))
+                }
+                _ => (number, number),
+            };
             let digest = digest.map_or(Ok(0), |digest| u64::from_str_radix(&digest, 16))?;
             let transaction = Some(transaction.unwrap_or_else(|| "of nobody".to_owned()));
+            let (stated, committed) = (u64::try_from(stated)?, u64::try_from(committed)?);
             history.committed.push(Committed {
                 id,
                 topic,
                 key,
-                stated: at,
-                committed: at,
+                stated,
+                committed,
                 digest,
                 transaction,
             });
@@ -169,39 +210,57 @@ impl World {
         Ok(())
     }
 
+    /// When each commit was answered.
+    fn acknowledgements(&self) -> Result<BTreeMap<String, i64>, Failure> {
+        let mut answered = BTreeMap::new();
+        for line in self.evidence.lines()? {
+            if let Sight::Acknowledged { ids } = line.sight {
+                answered.extend(ids.into_iter().map(|id| (id, line.at)));
+            }
+        }
+        Ok(answered)
+    }
+
     async fn read_effects(&self, history: &mut History) -> Result<(), Failure> {
-        let pool = self.database.pool();
-        let rows: Vec<(String, String, String)> =
-            sqlx::query_as("select consumer, message, digest from shop_effect order by number")
-                .fetch_all(pool)
-                .await?;
-        for (consumer, id, digest) in rows {
+        let effects: Vec<(String, String, String)> = self
+            .eye
+            .rows("select consumer, message, digest from shop_effect order by number")
+            .await?;
+        for (consumer, id, digest) in effects {
             let digest = u64::from_str_radix(&digest, 16)?;
             history.effects.push(Effect { consumer, id, digest });
         }
-        let sums: Vec<(String, i64, i64)> = sqlx::query_as(
-            "select b.consumer, b.amount, coalesce((select sum(e.amount) from shop_effect e \
-             where e.consumer = b.consumer), 0) from shop_balance b",
-        )
-        .fetch_all(pool)
-        .await?;
+        let sums: Vec<(String, i64, i64)> = self
+            .eye
+            .rows(
+                "select b.consumer, b.amount, cast(coalesce((select sum(e.amount) \
+                 from shop_effect e where e.consumer = b.consumer), 0) as bigint) \
+                 from shop_balance b",
+            )
+            .await?;
         let tally = |(consumer, says, effects)| Tally { consumer, effects, says };
         history.tallies.extend(sums.into_iter().map(tally));
         Ok(())
     }
 
-    fn read_evidence(&self, history: &mut History) -> Result<(), Failure> {
+    /// Returns how often something arrived once more that the broker did not call a repetition.
+    fn read_evidence(&self, history: &mut History) -> Result<u64, Failure> {
+        let mut first = BTreeSet::new();
+        let mut copies = 0;
         for line in self.evidence.lines()? {
             match line.sight {
                 Sight::Acknowledged { ids } => history.acknowledged.extend(ids),
                 Sight::RolledBack { ids } => history.rolled_back.extend(ids),
-                Sight::Delivered { consumer, id, digest, .. } => {
+                Sight::Delivered { consumer, id, digest, attempt } => {
+                    if !first.insert((consumer.clone(), id.clone())) && attempt <= 1 {
+                        copies += 1;
+                    }
                     history.deliveries.push(Delivered { consumer, id, digest });
                 }
                 Sight::Attempted { .. } => {}
             }
         }
-        Ok(())
+        Ok(copies)
     }
 
     /// Dead letters, and what operators have discarded of them: that was their recorded will.
@@ -215,11 +274,13 @@ impl World {
             };
             history.dead_letters.push(history::DeadLetter { id: letter.id.clone(), consumer });
         }
-        let discarded: Vec<(String, String, String)> = sqlx::query_as(
-            "select side, name, cast(id as text) from posthaste_audit where action = 'discard'",
-        )
-        .fetch_all(self.database.pool())
-        .await?;
+        let discarded: Vec<(String, String, String)> = self
+            .eye
+            .rows(
+                "select side, name, cast(id as text) from posthaste_audit \
+                 where action = 'discard'",
+            )
+            .await?;
         for (side, name, id) in discarded {
             let consumer = (side == "consumer").then_some(name);
             history.dead_letters.push(history::DeadLetter { id, consumer });
@@ -241,4 +302,33 @@ fn effects_as_arrivals(history: &History) -> History {
         digest: effect.digest,
     };
     History { deliveries: history.effects.iter().map(arrival).collect(), ..history.clone() }
+}
+
+/// Messages that arrived for the first time after a later one of their own transaction and key.
+/// Times say nothing of these: they were committed at once. Those of a transaction stand in the
+/// history in the order in which they were stated.
+fn overtaken_within(history: &History) -> Vec<String> {
+    let places: BTreeMap<&str, (usize, &Committed)> = history
+        .committed
+        .iter()
+        .enumerate()
+        .map(|(at, one)| (one.id.as_str(), (at, one)))
+        .collect();
+    let mut seen = BTreeSet::new();
+    let mut latest = BTreeMap::new();
+    let mut overtaken = Vec::new();
+    for delivered in &history.deliveries {
+        let Some((at, message)) = places.get(delivered.id.as_str()) else { continue };
+        let (Some(key), Some(transaction)) = (&message.key, &message.transaction) else { continue };
+        if !seen.insert((delivered.consumer.as_str(), message.id.as_str())) {
+            continue;
+        }
+        let line = (delivered.consumer.as_str(), &message.topic, transaction, key);
+        let latest = latest.entry(line).or_insert(*at);
+        if *at < *latest {
+            overtaken.push(message.id.clone());
+        }
+        *latest = (*latest).max(*at);
+    }
+    overtaken
 }

@@ -1,74 +1,108 @@
-//! A folder with everything that a campaign needs, made anew for each.
+//! A folder with everything that a campaign needs, made anew for each, and the places of its
+//! database and its broker: files in the folder, or servers elsewhere.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use posthaste::core::database::Schema;
-use posthaste_sqlite::{Options, Sqlite};
+use posthaste_sqlite::Sqlite;
 use tempfile::TempDir;
 
 use crate::evidence::Evidence;
-use crate::node::BusTuning;
-use crate::{Failure, Job, Node, Process, shop};
-
-/// The URL of the database in a folder.
-pub fn database_url(folder: &Path) -> String {
-    format!("sqlite://{}", folder.join("app.db").display())
-}
+use crate::eye::Eye;
+use crate::ground::Ground;
+use crate::node::{BusTuning, RabbitTuning};
+use crate::{Failure, Job, Node, Process};
 
 /// The URL of the bus in a folder.
-pub fn bus_url(folder: &Path) -> String {
+fn bus_url(folder: &Path) -> String {
     format!("bus://{}", folder.join("bus.db").display())
-}
-
-/// Most connections of one process to the database.
-pub const CONNECTIONS: u32 = 4;
-
-/// How the database is opened.
-pub fn options() -> Options {
-    Options {
-        create: true,
-        busy_timeout: Duration::from_secs(10),
-        connections: CONNECTIONS,
-        ..Options::default()
-    }
 }
 
 /// See the [module](self). If a test panics or fails the folder stays, and its place is told.
 #[derive(Debug)]
-pub struct World {
+pub struct World<D = Sqlite> {
     folder: Option<TempDir>,
     path: PathBuf,
     program: PathBuf,
-    /// The database, for whoever looks at it from outside.
-    pub database: Sqlite,
+    /// The database, for whoever uses it from outside.
+    pub database: D,
+    /// A look into it from outside.
+    pub eye: Eye,
     /// What the nodes have noted.
     pub evidence: Evidence,
+    /// The URL of the database, as nodes get it.
+    pub database_url: String,
+    /// The URL of the broker, as nodes get it.
+    pub broker_url: String,
     /// How the bus behaves, whichever node owns it.
     pub bus: BusTuning,
+    /// How nodes behave towards a RabbitMQ server.
+    pub rabbit: RabbitTuning,
     seed: u64,
 }
 
 impl World {
-    /// A new world whose nodes run `program`.
+    /// A new world of files whose nodes run `program`.
     ///
     /// # Errors
     /// If the folder or the database cannot be made.
     pub async fn create(program: &Path, seed: u64) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
+        let database = format!("sqlite://{}", folder.path().join("app.db").display());
+        let broker = bus_url(folder.path());
+        Self::found(folder, program, seed, database, broker).await
+    }
+}
+
+impl<D: Ground> World<D> {
+    /// A new world on a database and a broker that are there; nodes run `program`.
+    ///
+    /// # Errors
+    /// If the folder or the tables cannot be made.
+    pub async fn on(
+        program: &Path,
+        seed: u64,
+        database_url: String,
+        broker_url: String,
+    ) -> Result<Self, Failure> {
+        Self::found(tempfile::tempdir()?, program, seed, database_url, broker_url).await
+    }
+
+    async fn found(
+        folder: TempDir,
+        program: &Path,
+        seed: u64,
+        database_url: String,
+        broker_url: String,
+    ) -> Result<Self, Failure> {
         let path = folder.path().to_path_buf();
-        let database = Sqlite::open(&database_url(&path), options())?;
+        let database = D::at(&database_url)?;
         database.migrate().await?;
-        sqlx::raw_sql(shop::SCHEMA).execute(database.pool()).await?;
+        let eye = database.settle_in(&database_url).await?;
         let evidence = Evidence::open(&path)?;
-        let (program, bus) = (program.to_path_buf(), BusTuning::default());
-        Ok(Self { folder: Some(folder), path, program, database, evidence, bus, seed })
+        Ok(Self {
+            folder: Some(folder),
+            path,
+            program: program.to_path_buf(),
+            database,
+            eye,
+            evidence,
+            database_url,
+            broker_url,
+            bus: BusTuning::default(),
+            rabbit: RabbitTuning::default(),
+            seed,
+        })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What its chance comes from.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// A node of this world.
@@ -81,7 +115,10 @@ impl World {
             folder: self.path.clone(),
             seed: letters,
             jobs: jobs.into_iter().collect(),
+            database: self.database_url.clone(),
+            broker: self.broker_url.clone(),
             bus: self.bus,
+            rabbit: self.rabbit,
             death: None,
             sabotage: None,
         }
@@ -106,7 +143,9 @@ impl World {
     ) -> Result<Process, Failure> {
         self.start(self.node(name, jobs)).await
     }
+}
 
+impl<D> World<D> {
     /// The campaign went well: the folder is not needed any more.
     ///
     /// # Errors
@@ -116,7 +155,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl<D> Drop for World<D> {
     fn drop(&mut self) {
         if let Some(folder) = self.folder.take() {
             let kept = folder.keep();

@@ -2,6 +2,8 @@
 //! connection goes back to the pool inside a transaction.
 
 use std::future::{Future, pending, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,13 +15,15 @@ use posthaste::core::outbox::{OutboxReader, ReadLimit, Settlement, Signal};
 use posthaste::core::transaction::Transactional;
 use posthaste::core::verdict::DeadReason;
 use posthaste::core::{Broker, Checkpoint, Lane};
-use posthaste::{Draft, Subscription};
+use posthaste::testing::fault::{Call, FaultyBroker, FaultyDatabase, Strike, When};
+use posthaste::{Draft, Relay, Subscription};
 use posthaste_proof::chance::Chance;
-use posthaste_proof::node::{Consuming, Relaying, consume};
+use posthaste_proof::node::{Consuming, Relaying, consume, relay};
 use posthaste_proof::shop::{Behaviour, Order, TILL};
 use posthaste_proof::{Failure, World};
 use posthaste_sqlite::Sqlite;
 use sqlx::Executor;
+use tokio::sync::Notify;
 
 use crate::inside::{Inside, all_connections};
 use crate::rig::{PATIENCE, order, place, world};
@@ -91,21 +95,31 @@ async fn placing_orders_dropped_at_every_poll_is_done_wholly_or_not_at_all() -> 
     world.remove()
 }
 
+/// Its lanes run in tasks of their own, so what counts is not how often the relay was polled but
+/// which of its calls was under way: each in turn hangs, and then the relay is dropped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_dropped_at_every_poll_loses_nothing() -> Result<(), Failure> {
+async fn a_relay_dropped_in_every_call_loses_nothing() -> Result<(), Failure> {
     let world = world(&Chance::from_environment(82)).await?;
     let mut inside = Inside::open(&world)?;
     inside.start_till().await?;
     inside.start_books().await?;
     let settings = Relaying { lease_ms: 30, window: 8, ..Relaying::default() };
-    for polls in 1..=CUTS {
+    for cut in 0..CUTS {
         place(&world, &orders(3)).await?;
-        let relay = inside.relay(&settings);
-        let cut = cut(polls, relay.run_until(pending()));
-        // A relay with nothing to do may not be polled often enough; then it is dropped idle.
-        let ended = tokio::time::timeout(ROUND, cut).await.ok().flatten();
-        assert!(ended.is_none(), "nobody asked the relay to end");
-        assert_clean(&world, &format!("a relay dropped after {polls} polls")).await;
+        let hung = Arc::new(Notify::new());
+        let faults = [(); 2].map(|()| hang_at(u64::try_from(cut).unwrap_or(0), hung.clone()));
+        let [of_database, of_broker] = faults;
+        let database = FaultyDatabase::new(Arc::new(world.database.clone()), of_database);
+        let broker = FaultyBroker::new(Arc::new(inside.bus.clone()), of_broker);
+        let relay = Relay::new(Arc::new(database), Arc::new(broker))
+            .options(relay::options("dropped", &settings));
+        tokio::select! {
+            () = relay.run_until(pending()) => return Err("nobody asked the relay to end".into()),
+            // A relay with nothing to do may not come so far; then it is dropped idle.
+            () = tokio::time::sleep(ROUND) => {}
+            () = hung.notified() => {}
+        }
+        assert_clean(&world, &format!("a relay dropped in its call {cut}")).await;
     }
     inside.stop().await?;
     goes_on(&world).await?;
@@ -114,6 +128,18 @@ async fn a_relay_dropped_at_every_poll_loses_nothing() -> Result<(), Failure> {
     truth.is_worth(3 * CUTS, 1)?;
     assert!(truth.dead.is_empty(), "{:?}", truth.dead);
     world.remove()
+}
+
+/// The call of this number, counted from 0 and before and after each, never goes on, and says so.
+fn hang_at(number: u64, hung: Arc<Notify>) -> impl Fn(Call, When) -> Strike + Send + Sync {
+    let calls = AtomicU64::new(0);
+    move |_, _| {
+        if calls.fetch_add(1, Ordering::Relaxed) != number {
+            return Strike::Pass;
+        }
+        hung.notify_one();
+        Strike::Hang
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use posthaste_proof::ground::Ground;
 use posthaste_proof::{Failure, Job, Node, Process, World};
+use posthaste_sqlite::Sqlite;
 use serde::Deserialize;
 
 use crate::rig::{PATIENCE, SOON};
@@ -13,8 +15,8 @@ use crate::rig::{PATIENCE, SOON};
 const ROUND: Duration = Duration::from_millis(400);
 
 /// See the module. Nodes that are dropped with it are killed.
-pub(crate) struct Crew<'w> {
-    world: &'w World,
+pub(crate) struct Crew<'w, D = Sqlite> {
+    world: &'w World<D>,
     members: BTreeMap<String, Process>,
     /// Nodes that were killed so far.
     pub(crate) kills: u32,
@@ -26,8 +28,8 @@ struct Card {
     pid: u32,
 }
 
-impl<'w> Crew<'w> {
-    pub(crate) fn of(world: &'w World) -> Self {
+impl<'w, D: Ground> Crew<'w, D> {
+    pub(crate) fn of(world: &'w World<D>) -> Self {
         Self { world, members: BTreeMap::new(), kills: 0 }
     }
 

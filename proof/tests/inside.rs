@@ -7,9 +7,9 @@ use std::sync::Arc;
 use posthaste::core::Broker;
 use posthaste::{Event, Relay, Subscription};
 use posthaste_bus::Bus;
+use posthaste_proof::ground::CONNECTIONS;
 use posthaste_proof::node::{Consuming, Relaying, Witness, consume, relay};
 use posthaste_proof::shop::{BOOKS, Order, Receipt, TILL};
-use posthaste_proof::world::{self, CONNECTIONS};
 use posthaste_proof::{Failure, World};
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
@@ -26,7 +26,7 @@ pub(crate) struct Inside<'w> {
 
 impl<'w> Inside<'w> {
     pub(crate) fn open(world: &'w World) -> Result<Self, Failure> {
-        let bus = Bus::open(&world::bus_url(world.path()), world.bus.into())?;
+        let bus = Bus::open(&world.broker_url, world.bus.into())?;
         let (stop, _) = watch::channel(false);
         Ok(Self { world, bus, stop, tasks: JoinSet::new() })
     }

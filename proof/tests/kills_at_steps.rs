@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use posthaste::core::dead_letter::Origin;
+use posthaste::core::lease::{Claim, Leases};
 use posthaste_proof::chance::Chance;
 use posthaste_proof::node::{Consuming, Death, Step, Writing};
 use posthaste_proof::process::aborted;
 use posthaste_proof::shop::{Behaviour, Order, TILL};
 use posthaste_proof::{Failure, Job, World};
+use tokio::time::Instant;
 
 use crate::crew::Crew;
 use crate::rig::{PATIENCE, SOON, consumers, order, place, place_due, relay, world};
@@ -96,6 +98,9 @@ async fn die_at_all(name: &str, jobs: Vec<Job>, steps: &[Step], seed: u64) -> Re
                 for millis in [40, 150, 300, 450, 600] {
                     place_due(&world, Duration::from_millis(millis)).await?;
                 }
+                if *step == Step::Acquire {
+                    lead_for_a_while(&world).await?;
+                }
                 let mut node = world.node(name, jobs.clone());
                 node.death = Some(death);
                 let mut dying = world.start(node).await?;
@@ -107,6 +112,22 @@ async fn die_at_all(name: &str, jobs: Vec<Job>, steps: &[Step], seed: u64) -> Re
     crew.add(name, jobs).await?;
     judged(&world, &mut crew, bad).await?;
     world.remove()
+}
+
+/// Takes the lease, so that a relay has to claim it more than once.
+async fn lead_for_a_while(world: &World) -> Result<(), Failure> {
+    let deadline = Instant::now() + SOON;
+    let while_it_starts = Duration::from_secs(2);
+    loop {
+        let claim = world.database.acquire("relay/default/0", "the proof", while_it_starts).await?;
+        match claim {
+            Claim::Granted(_) => return Ok(()),
+            Claim::Held { by, .. } if Instant::now() > deadline => {
+                return Err(format!("{by} does not let go of the lease").into());
+            }
+            Claim::Held { remaining, .. } => tokio::time::sleep(remaining).await,
+        }
+    }
 }
 
 /// Orders of a few customers. Some fail at first and some are rejected, so that consumers count

@@ -6,9 +6,11 @@ use std::time::Duration;
 use posthaste::core::MessageId;
 use posthaste::{Draft, Message, Outbox};
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::Sight;
+use posthaste_proof::evidence::{Sight, moment};
+use posthaste_proof::ground::Ground;
+use posthaste_proof::ledger::{Ledger, Placed};
 use posthaste_proof::node::{Consuming, Relaying, Writing};
-use posthaste_proof::shop::{self, Behaviour, Order};
+use posthaste_proof::shop::{Behaviour, Order};
 use posthaste_proof::{Failure, Job, Process, World};
 
 /// The program that nodes run.
@@ -69,19 +71,34 @@ pub(crate) fn order(customer: &str, amount: i64, behaviour: Behaviour, note: &st
 }
 
 /// Places orders in one transaction, from the process of the test.
-pub(crate) async fn place(world: &World, orders: &[Order]) -> Result<Vec<MessageId>, Failure> {
+pub(crate) async fn place<D: Ground>(
+    world: &World<D>,
+    orders: &[Order],
+) -> Result<Vec<MessageId>, Failure> {
     let outbox = Outbox::new(world.database.clone());
     let mut transaction = outbox.begin().await?;
-    let ids = outbox.publish_all(&mut transaction, orders).await?;
-    let name = format!("of the test, with {:?}", ids.first());
-    shop::open_transaction(&mut transaction, &name, orders.len()).await?;
-    for (order, id) in orders.iter().zip(&ids) {
-        let message = Message { id: *id, ..Draft::of(order)?.into_message() };
-        shop::place(&mut transaction, &name, &message, order.amount).await?;
-    }
+    let ids = state(&outbox, D::connection(&mut transaction), orders).await?;
     outbox.commit(transaction).await?;
     let noted = ids.iter().map(MessageId::to_string).collect();
     world.evidence.note(Sight::Acknowledged { ids: noted })?;
+    Ok(ids)
+}
+
+/// States orders in a transaction and notes them beside it. Their commit is not noted.
+pub(crate) async fn state<D: Ground>(
+    outbox: &Outbox<D>,
+    connection: &mut D::Connection,
+    orders: &[Order],
+) -> Result<Vec<MessageId>, Failure> {
+    let stated = moment();
+    let ids = outbox.publish_all(connection, orders).await?;
+    let name = format!("of the test, with {:?}", ids.first());
+    connection.open_transaction(&name, orders.len()).await?;
+    for (order, id) in orders.iter().zip(&ids) {
+        let message = Message { id: *id, ..Draft::of(order)?.into_message() };
+        let (part_of, amount) = (name.as_str(), order.amount);
+        connection.place(Placed { part_of, message: &message, amount, stated }).await?;
+    }
     Ok(ids)
 }
 
@@ -92,11 +109,13 @@ pub(crate) async fn place_due(world: &World, due_in: Duration) -> Result<(), Fai
     let draft = Draft::of(&later)?.due_in(due_in);
     let outbox = Outbox::new(world.database.clone());
     let mut transaction = outbox.begin().await?;
+    let stated = moment();
     let id = outbox.publish_draft(&mut transaction, draft.clone()).await?;
     let message = Message { id, ..draft.into_message() };
     let name = format!("of the test, with {id}, due later");
-    shop::open_transaction(&mut transaction, &name, 1).await?;
-    shop::place(&mut transaction, &name, &message, later.amount).await?;
+    transaction.open_transaction(&name, 1).await?;
+    let order = Placed { part_of: &name, message: &message, amount: later.amount, stated };
+    transaction.place(order).await?;
     Ok(outbox.commit(transaction).await?)
 }
 
@@ -110,6 +129,6 @@ pub(crate) const DEAD: &str = "select count(*) from posthaste_dead_letter";
 pub(crate) const SETTLEMENTS: &str = "select count(*) from posthaste_batch";
 
 /// The number that a query gives.
-pub(crate) async fn number(world: &World, query: &'static str) -> Result<i64, Failure> {
-    Ok(sqlx::query_scalar(query).fetch_one(world.database.pool()).await?)
+pub(crate) async fn number<D: Ground>(world: &World<D>, query: &str) -> Result<i64, Failure> {
+    Ok(world.eye.number(query).await?)
 }

@@ -4,35 +4,39 @@ use std::time::Duration;
 
 use posthaste::core::inbox::{Inbox, InboxUpkeep};
 use posthaste::core::outbox::Signal;
+use posthaste::core::transaction::Transactional;
 use posthaste::{
     Consumer, ConsumerOptions, Draft, Event, Handler, HandlerError, Message, Outbox, RetryPolicy,
     Subscription, reject,
 };
-use posthaste_bus::Bus;
-use posthaste_sqlite::Sqlite;
-use sqlx::sqlite::SqliteConnection;
 
 use super::Consuming;
 use super::run::Site;
 use super::witness::Witness;
 use crate::Failure;
+use crate::carrier::Carrier;
 use crate::evidence::{Evidence, Sight};
-use crate::shop::{self, BOOKS, Behaviour, Order, Receipt, TILL};
+use crate::ground::{Counter, Ground};
+use crate::ledger::Ledger;
+use crate::shop::{BOOKS, Behaviour, Order, Receipt, TILL};
+
+/// How long a consumer waits before it asks again for what the broker could not give.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Books an order and issues its receipt.
-pub struct Till {
+pub struct Till<D> {
     /// For the receipts.
-    pub outbox: Outbox<Sqlite>,
+    pub outbox: Outbox<D>,
     /// For the attempts.
     pub evidence: Evidence,
 }
 
-impl Handler<SqliteConnection> for Till {
+impl<D: Counter> Handler<D::Connection> for Till<D> {
     type Event = Order;
 
     async fn handle(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut D::Connection,
         order: Order,
         message: &Message,
     ) -> Result<(), HandlerError> {
@@ -42,12 +46,12 @@ impl Handler<SqliteConnection> for Till {
             Receipt { customer: order.customer.clone(), amount: order.amount, order: id.clone() };
         let receipt_id = self.outbox.publish(connection, &receipt).await?;
         let stated = Message { id: receipt_id, ..Draft::of(&receipt)?.into_message() };
-        shop::book(connection, TILL, message, order.amount, Some(&stated)).await?;
+        connection.book(TILL, message, order.amount, Some(&stated)).await?;
         self.misbehave(order.behaviour, &id).await
     }
 }
 
-impl Till {
+impl<D> Till<D> {
     /// Everything was done; now it turns out what kind of order it was.
     async fn misbehave(&self, behaviour: Behaviour, id: &str) -> Result<(), HandlerError> {
         match behaviour {
@@ -66,85 +70,96 @@ impl Till {
 /// Takes a receipt in.
 pub struct Books;
 
-impl Handler<SqliteConnection> for Books {
+impl<C: Ledger> Handler<C> for Books {
     type Event = Receipt;
 
     async fn handle(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut C,
         receipt: Receipt,
         message: &Message,
     ) -> Result<(), HandlerError> {
-        shop::book(connection, BOOKS, message, receipt.amount, None).await?;
+        connection.book(BOOKS, message, receipt.amount, None).await?;
         Ok(())
     }
 }
 
-pub(super) async fn till(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
+pub(super) async fn till<D: Ground>(
+    site: Site<D>,
+    carrier: Carrier,
+    consuming: Consuming,
+) -> Result<(), Failure> {
     let (plain, evidence) = (site.database.clone(), site.evidence.clone());
     let till = Till { outbox: Outbox::new(plain), evidence };
-    consume(TILL, till, site, bus, consuming).await
+    consume(TILL, till, site, carrier, consuming).await
 }
 
-pub(super) async fn books(site: Site, bus: Bus, consuming: Consuming) -> Result<(), Failure> {
-    consume(BOOKS, Books, site, bus, consuming).await
+pub(super) async fn books<D: Ground>(
+    site: Site<D>,
+    carrier: Carrier,
+    consuming: Consuming,
+) -> Result<(), Failure> {
+    consume(BOOKS, Books, site, carrier, consuming).await
 }
 
 /// The consumer of orders.
-pub fn till_on(database: Sqlite, evidence: Evidence) -> Consumer<Sqlite> {
+pub fn till_on<D: Ground>(database: D, evidence: Evidence) -> Consumer<D> {
     let till = Till { outbox: Outbox::new(database.clone()), evidence };
     Consumer::new(TILL, database).on(till)
 }
 
 /// The consumer of receipts.
-pub fn books_on(database: Sqlite) -> Consumer<Sqlite> {
+pub fn books_on<D: Ground>(database: D) -> Consumer<D> {
     Consumer::new(BOOKS, database).on(Books)
 }
 
 /// Consumes on the database as this node sees it, with whatever is done to it.
-async fn consume<H: Handler<SqliteConnection>>(
+async fn consume<D: Ground, H: Handler<D::Connection>>(
     name: &str,
     handler: H,
-    site: Site,
-    bus: Bus,
+    site: Site<D>,
+    carrier: Carrier,
     consuming: Consuming,
 ) -> Result<(), Failure> {
     let plain = site.database.clone();
     let forgetful = site.node.sabotage.and_then(|sabotage| sabotage.forgetful(plain.clone()));
+    let seat = Seat { name, site: &site, carrier: &carrier, consuming: &consuming };
     match (forgetful, site.node.death) {
-        (Some(forgetful), _) => consume_on(forgetful, name, handler, site, bus, consuming).await,
-        (None, Some(death)) => {
-            consume_on(death.database(plain), name, handler, site, bus, consuming).await
-        }
-        (None, None) => consume_on(plain, name, handler, site, bus, consuming).await,
+        (Some(forgetful), _) => seat.consume(forgetful, handler).await,
+        (None, Some(death)) => seat.consume(death.database(plain), handler).await,
+        (None, None) => seat.consume(plain, handler).await,
     }
 }
 
-async fn consume_on<D, H>(
-    database: D,
-    name: &str,
-    handler: H,
-    site: Site,
-    bus: Bus,
-    consuming: Consuming,
-) -> Result<(), Failure>
-where
-    D: Inbox<Connection = SqliteConnection> + InboxUpkeep + Signal + Clone,
-    H: Handler<SqliteConnection>,
-{
-    let subscription = Subscription::new(H::Event::TOPIC, name);
-    let broker = site.broker(bus);
-    let inner = loop {
-        match broker.subscriber(&subscription).await {
-            Ok(subscriber) => break subscriber,
-            Err(error) if error.is_transient() && site.is_stopped() => return Ok(()),
-            Err(error) if error.is_transient() => {}
-            Err(error) => return Err(error.into()),
-        }
-    };
-    let witness = Witness { consumer: name.to_owned(), inner, evidence: site.evidence.clone() };
-    let consumer = Consumer::new(name, database).on(handler).options(options(&consuming));
-    Ok(consumer.run_until(Box::new(witness), site.stopped()).await?)
+/// Where a consumer works.
+struct Seat<'s, D> {
+    name: &'s str,
+    site: &'s Site<D>,
+    carrier: &'s Carrier,
+    consuming: &'s Consuming,
+}
+
+impl<D: Ground> Seat<'_, D> {
+    async fn consume<S, H>(self, database: S, handler: H) -> Result<(), Failure>
+    where
+        S: Inbox + InboxUpkeep + Signal + Clone,
+        H: Handler<<S as Transactional>::Connection>,
+    {
+        let (name, site) = (self.name, self.site);
+        let subscription = Subscription::new(H::Event::TOPIC, name);
+        let broker = site.broker(self.carrier);
+        let inner = loop {
+            match broker.subscriber(&subscription).await {
+                Ok(subscriber) => break subscriber,
+                Err(error) if error.is_transient() && site.is_stopped() => return Ok(()),
+                Err(error) if error.is_transient() => tokio::time::sleep(AGAIN).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let witness = Witness { consumer: name.to_owned(), inner, evidence: site.evidence.clone() };
+        let consumer = Consumer::new(name, database).on(handler).options(options(self.consuming));
+        Ok(consumer.run_until(Box::new(witness), site.stopped()).await?)
+    }
 }
 
 /// Quick, so that a proof need not wait.

@@ -10,7 +10,6 @@ use posthaste::testing::sabotage::{
     AckBeforeCommit, CommitBeforeInbox, CursorThatSkips, IgnoreOrder, InventMessage, NewIdentity,
     SettleBeforeConfirm,
 };
-use posthaste_sqlite::Sqlite;
 use serde::{Deserialize, Serialize};
 
 /// A step of a node that makes itself durable, or surrounds what does.
@@ -92,7 +91,7 @@ impl Death {
     }
 
     /// The database of a consumer or a writer that dies.
-    pub(super) fn database(self, database: Sqlite) -> FaultyDatabase<Sqlite> {
+    pub(super) fn database<D>(self, database: D) -> FaultyDatabase<D> {
         FaultyDatabase::new(Arc::new(database), self.point())
     }
 
@@ -127,7 +126,7 @@ const HOLD: Duration = Duration::from_millis(150);
 
 impl Sabotage {
     /// The database of a relay.
-    pub(super) fn database(self, database: Sqlite) -> Arc<dyn Database> {
+    pub(super) fn database<D: Database + 'static>(self, database: D) -> Arc<dyn Database> {
         let database = Arc::new(database);
         match self {
             Self::CursorThatSkips => Arc::new(CursorThatSkips::new(database, 40)),
@@ -148,7 +147,7 @@ impl Sabotage {
     }
 
     /// The database of a consumer whose inbox remembers nothing.
-    pub(super) fn forgetful(self, database: Sqlite) -> Option<CommitBeforeInbox<Sqlite>> {
+    pub(super) fn forgetful<D>(self, database: D) -> Option<CommitBeforeInbox<D>> {
         (self == Self::CommitBeforeInbox).then(|| CommitBeforeInbox::new(Arc::new(database)))
     }
 }

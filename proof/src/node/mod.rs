@@ -34,8 +34,14 @@ pub struct Node {
     pub seed: u64,
     /// What it does, all at once.
     pub jobs: Vec<Job>,
+    /// The URL of the database.
+    pub database: String,
+    /// The URL of the broker.
+    pub broker: String,
     /// How the bus behaves if this process owns it.
     pub bus: BusTuning,
+    /// How this process behaves towards a RabbitMQ server.
+    pub rabbit: RabbitTuning,
     /// Where it ends itself.
     pub death: Option<Death>,
     /// Which rule it breaks.
@@ -71,6 +77,10 @@ pub struct Writing {
     pub behaviour: Behaviour,
     /// Wait between two transactions, in milliseconds.
     pub pause_ms: u64,
+    /// How long a transaction stays open once it has stated its messages, in milliseconds at most.
+    pub hold_ms: u64,
+    /// One transaction in this many states messages in a savepoint that it rolls back; 0 for none.
+    pub savepoint_one_in: u64,
 }
 
 impl Default for Writing {
@@ -81,6 +91,8 @@ impl Default for Writing {
             rollback_one_in: 6,
             behaviour: Behaviour::Good,
             pause_ms: 0,
+            hold_ms: 0,
+            savepoint_one_in: 0,
         }
     }
 }
@@ -94,11 +106,15 @@ pub struct Relaying {
     pub window: usize,
     /// How often a message is tried.
     pub attempts: u32,
+    /// Into how many lanes the destination is to be divided.
+    pub lanes: Option<u16>,
+    /// How often what nobody is bound to is tried, in milliseconds.
+    pub probe_ms: u64,
 }
 
 impl Default for Relaying {
     fn default() -> Self {
-        Self { lease_ms: 700, window: 64, attempts: 5 }
+        Self { lease_ms: 700, window: 64, attempts: 5, lanes: None, probe_ms: 300 }
     }
 }
 
@@ -140,5 +156,35 @@ impl From<BusTuning> for BusOptions {
         options.lock = Duration::from_millis(tuning.lock_ms);
         options.max_payload = tuning.max_payload;
         options
+    }
+}
+
+/// How a process behaves towards a RabbitMQ server.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct RabbitTuning {
+    /// Whether it declares what it needs.
+    pub declare: bool,
+    /// Most bytes of a payload that it sends.
+    pub max_payload: usize,
+    /// How long one call of publish may take, in milliseconds.
+    pub publish_within_ms: u64,
+    /// How long connecting may take, in milliseconds.
+    pub connect_within_ms: u64,
+    /// How often both sides show that they are alive, in seconds.
+    pub heartbeat_s: u64,
+    /// Deliveries of one message before the broker gives up on it: more than the campaigns kill.
+    pub delivery_limit: u32,
+}
+
+impl Default for RabbitTuning {
+    fn default() -> Self {
+        Self {
+            declare: true,
+            max_payload: 16 * 1024 * 1024,
+            publish_within_ms: 4000,
+            connect_within_ms: 4000,
+            heartbeat_s: 2,
+            delivery_limit: 500,
+        }
     }
 }

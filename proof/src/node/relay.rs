@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use posthaste::core::Database;
 use posthaste::{Relay, RelayOptions, RetryPolicy, TopicPolicy};
-use posthaste_bus::Bus;
 
 use super::Relaying;
 use super::run::Site;
 use crate::Failure;
+use crate::carrier::Carrier;
+use crate::ground::Ground;
 
-pub(super) async fn relay(site: Site, bus: Bus, relaying: Relaying) -> Result<(), Failure> {
+pub(super) async fn relay<D: Ground>(
+    site: Site<D>,
+    carrier: Carrier,
+    relaying: Relaying,
+) -> Result<(), Failure> {
     let stop = site.stopped();
     let plain = site.database.clone();
     let database: Arc<dyn Database> = match (site.node.death, site.node.sabotage) {
@@ -19,7 +24,7 @@ pub(super) async fn relay(site: Site, bus: Bus, relaying: Relaying) -> Result<()
         (None, Some(sabotage)) => sabotage.database(plain),
         (None, None) => Arc::new(plain),
     };
-    let relay = Relay::new(database, site.broker(bus));
+    let relay = Relay::new(database, site.broker(&carrier));
     relay.options(options(&site.node.name, &relaying)).run_until(stop).await;
     Ok(())
 }
@@ -36,7 +41,12 @@ pub fn options(owner: &str, relaying: &Relaying) -> RelayOptions {
         window_messages: relaying.window,
         lease_ttl: Duration::from_millis(relaying.lease_ms),
         poll: Some(Duration::from_millis(250)),
-        policy: TopicPolicy { retry, ..TopicPolicy::default() },
+        policy: TopicPolicy {
+            retry,
+            probe_every: Duration::from_millis(relaying.probe_ms),
+            ..TopicPolicy::default()
+        },
+        lanes: relaying.lanes,
         ..RelayOptions::default()
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use posthaste::core::Broker;
-use posthaste_bus::Bus;
+use posthaste_postgres::Postgres;
 use posthaste_sqlite::Sqlite;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -13,24 +13,25 @@ use tokio::task::JoinSet;
 
 use super::{Job, Node, consume, relay, write};
 use crate::Failure;
+use crate::carrier::Carrier;
 use crate::evidence::Evidence;
-use crate::world;
+use crate::ground::Ground;
 
 /// The exit status of a node whose starter is gone.
 const ORPHANED: i32 = 3;
 
 /// What all jobs of a node share.
 #[derive(Clone, Debug)]
-pub(super) struct Site {
+pub(super) struct Site<D> {
     pub(super) node: Node,
-    pub(super) database: Sqlite,
+    pub(super) database: D,
     pub(super) evidence: Evidence,
     stop: watch::Receiver<bool>,
 }
 
-impl Site {
+impl<D: Ground> Site<D> {
     /// Ends when the node is to stop.
-    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<D> {
         let mut stop = self.stop.clone();
         async move {
             // An error means that nobody can say stop any more, which is the same.
@@ -38,9 +39,9 @@ impl Site {
         }
     }
 
-    /// The bus as this node sees it, with whatever is done to it.
-    pub(super) fn broker(&self, bus: Bus) -> Arc<dyn Broker> {
-        let mut broker: Arc<dyn Broker> = Arc::new(bus);
+    /// The broker as this node sees it, with whatever is done to it.
+    pub(super) fn broker(&self, carrier: &Carrier) -> Arc<dyn Broker> {
+        let mut broker = carrier.broker();
         if let Some(sabotage) = self.node.sabotage {
             broker = sabotage.broker(broker, self.node.seed);
         }
@@ -61,18 +62,28 @@ impl Site {
 /// # Errors
 /// If a job fails for good.
 pub async fn run(node: Node) -> Result<(), Failure> {
+    if node.database.starts_with("postgres") {
+        run_on::<Postgres>(node).await
+    } else {
+        run_on::<Sqlite>(node).await
+    }
+}
+
+async fn run_on<D: Ground>(node: Node) -> Result<(), Failure> {
     end_with_starter();
     let mut terminate = signal(SignalKind::terminate())?;
     let (say_stop, stop) = watch::channel(false);
-    let database = Sqlite::open(&world::database_url(&node.folder), world::options())?;
+    let database = D::at(&node.database)?;
     let evidence = Evidence::open(&node.folder)?;
-    let needs_bus = node.jobs.iter().any(|job| !matches!(job, Job::Write(_)));
-    let bus =
-        needs_bus.then(|| Bus::open(&world::bus_url(&node.folder), node.bus.into())).transpose()?;
+    let needs_broker = node.jobs.iter().any(|job| !matches!(job, Job::Write(_)));
+    let open = || Carrier::at(&node.broker, node.bus, node.rabbit);
+    let carrier = needs_broker.then(open).transpose()?;
     let site = Site { node, database, evidence, stop };
     let mut jobs = JoinSet::new();
-    for job in site.node.jobs.clone() {
-        jobs.spawn(carry_out(job, site.clone(), bus.clone()));
+    for (number, job) in (0..).zip(site.node.jobs.clone()) {
+        let mut site = site.clone();
+        site.node.seed = site.node.seed.wrapping_add(number);
+        jobs.spawn(carry_out(number, job, site, carrier.clone()));
     }
     say_ready()?;
     let mut outcome = Ok(());
@@ -92,24 +103,29 @@ pub async fn run(node: Node) -> Result<(), Failure> {
             }
         }
     }
-    if let Some(bus) = bus {
-        bus.close().await;
+    if let Some(carrier) = carrier {
+        carrier.close().await;
     }
     outcome
 }
 
-async fn carry_out(job: Job, site: Site, bus: Option<Bus>) -> Result<(), Failure> {
-    let bus = || bus.ok_or("this job needs a bus");
+async fn carry_out<D: Ground>(
+    number: u64,
+    job: Job,
+    site: Site<D>,
+    carrier: Option<Carrier>,
+) -> Result<(), Failure> {
+    let carrier = || carrier.ok_or("this job needs a broker");
     match job {
         Job::Own => {
-            let _open = bus()?;
+            let _open = carrier()?;
             site.stopped().await;
             Ok(())
         }
-        Job::Write(writing) => write::write(site, writing).await,
-        Job::Relay(relaying) => relay::relay(site, bus()?, relaying).await,
-        Job::Till(consuming) => consume::till(site, bus()?, consuming).await,
-        Job::Books(consuming) => consume::books(site, bus()?, consuming).await,
+        Job::Write(writing) => write::write(number, site, writing).await,
+        Job::Relay(relaying) => relay::relay(site, carrier()?, relaying).await,
+        Job::Till(consuming) => consume::till(site, carrier()?, consuming).await,
+        Job::Books(consuming) => consume::books(site, carrier()?, consuming).await,
     }
 }
 

@@ -1,0 +1,82 @@
+//! The databases that a world can stand on, opened by their URLs.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use posthaste::core::inbox::{Inbox, InboxUpkeep};
+use posthaste::core::outbox::Signal;
+use posthaste::core::transaction::{OutboxWriter, Transactional};
+use posthaste::core::{Database, StoreError};
+use posthaste_postgres::Postgres;
+use posthaste_sqlite::Sqlite;
+
+use crate::Failure;
+use crate::eye::Eye;
+use crate::ledger::{Ledger, Undo};
+
+/// Most connections of one process to the database.
+pub const CONNECTIONS: u32 = 4;
+
+/// A database in whose transactions orders can be placed.
+pub trait Counter: OutboxWriter + Transactional<Connection: Ledger, Transaction: Undo> {}
+
+impl<D> Counter for D where D: OutboxWriter + Transactional<Connection: Ledger, Transaction: Undo> {}
+
+/// A database on which everything runs.
+#[async_trait]
+pub trait Ground:
+    Counter + Database + Inbox + InboxUpkeep + Signal + Clone + std::fmt::Debug
+{
+    /// The database at a URL.
+    ///
+    /// # Errors
+    /// If the URL makes no sense.
+    fn at(url: &str) -> Result<Self, StoreError>;
+
+    /// Makes the tables of the shop, and a way to look at everything from outside.
+    ///
+    /// # Errors
+    /// If the database says so.
+    async fn settle_in(&self, url: &str) -> Result<Eye, Failure>;
+}
+
+/// How an SQLite file is opened.
+pub fn sqlite_options() -> posthaste_sqlite::Options {
+    posthaste_sqlite::Options {
+        create: true,
+        busy_timeout: Duration::from_secs(10),
+        connections: CONNECTIONS,
+        ..posthaste_sqlite::Options::default()
+    }
+}
+
+#[async_trait]
+impl Ground for Sqlite {
+    fn at(url: &str) -> Result<Self, StoreError> {
+        Self::open(url, sqlite_options())
+    }
+
+    async fn settle_in(&self, _url: &str) -> Result<Eye, Failure> {
+        let eye = Eye::Sqlite(self.pool().clone());
+        eye.execute(crate::ledger::sqlite_tables()).await?;
+        Ok(eye)
+    }
+}
+
+#[async_trait]
+impl Ground for Postgres {
+    fn at(url: &str) -> Result<Self, StoreError> {
+        let options = posthaste_postgres::Options {
+            connections: CONNECTIONS + 2,
+            acquire_timeout: Duration::from_secs(5),
+            ..posthaste_postgres::Options::default()
+        };
+        Self::open(url, options)
+    }
+
+    async fn settle_in(&self, url: &str) -> Result<Eye, Failure> {
+        let eye = Eye::postgres(url)?;
+        eye.execute(crate::ledger::postgres_tables()).await?;
+        Ok(eye)
+    }
+}

@@ -1,0 +1,222 @@
+//! The lines between relays and their servers: cut before a confirm, with replies swallowed,
+//! stalled for longer than anybody waits, reset at any byte, refused.
+//!
+//! Writers and consumers have lines of their own, so that a copy that arrives was sent by a relay
+//! that could not know.
+
+use std::time::Duration;
+
+use posthaste_postgres::Postgres;
+use posthaste_proof::chance::Chance;
+use posthaste_proof::node::RabbitTuning;
+use posthaste_proof::{Failure, Job};
+use posthaste_servers::{Direction, Proxy};
+
+use super::site::{Site, moment, relay};
+use crate::crew::Crew;
+use crate::rig::{SOON, consumers};
+
+/// Longer than a call of publish may take here.
+const STALL: Duration = Duration::from_millis(2600);
+
+/// How long the time for something that has to pass the line may be.
+const PASS: Duration = Duration::from_secs(20);
+
+/// A campaign whose relays reach their servers through proxies.
+struct Lines {
+    site: Site,
+    to_database: Proxy,
+    to_broker: Proxy,
+}
+
+impl Lines {
+    async fn new(chance: &Chance) -> Result<Option<Self>, Failure> {
+        let Some(site) = Site::shared(chance).await? else { return Ok(None) };
+        let to_database = Proxy::before(site.database.server().port()).await?;
+        let to_broker = Proxy::before(site.vhost.server().port()).await?;
+        Ok(Some(Self { site, to_database, to_broker }))
+    }
+
+    /// Consumers and writers on lines of their own, and relays behind the proxies.
+    async fn crew(&self, relays: &[Job]) -> Result<Crew<'_, Postgres>, Failure> {
+        let site = &self.site;
+        site.declare().await?;
+        let mut crew = Crew::of(&site.world);
+        crew.add("consumer", consumers()).await?;
+        for (number, job) in (1..).zip(relays) {
+            let mut node = site.world.node(&format!("relay {number}"), [job.clone()]);
+            node.database = self.to_database.url(&node.database);
+            node.broker = self.to_broker.url(&node.broker);
+            node.rabbit = RabbitTuning {
+                publish_within_ms: 1500,
+                connect_within_ms: 1500,
+                heartbeat_s: 1,
+                ..node.rabbit
+            };
+            crew.add_node(node).await?;
+        }
+        site.add_writers(&mut crew).await?;
+        Ok(crew)
+    }
+
+    /// Waits until so many bytes have come from the server, so that something is under way.
+    async fn busy(proxy: &Proxy, bytes: u64) {
+        let goal = proxy.bytes(Direction::ToClient) + bytes;
+        proxy.wait_for(PASS, |counts| counts.to_client >= goal).await;
+    }
+
+    /// Swallows replies until some are swallowed, and cuts the line then: what was asked for has
+    /// happened, and nobody was told.
+    async fn lose_replies(proxy: &Proxy) {
+        let before = proxy.counts().swallowed;
+        proxy.swallow(Direction::ToClient);
+        proxy.wait_for(PASS, |counts| counts.swallowed > before).await;
+        proxy.reset();
+        proxy.heal().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_to_the_broker_that_is_cut_before_the_confirm() -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(261);
+    let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
+    let crew = lines.crew(&[relay()]).await?;
+    let (site, line) = (&lines.site, &lines.to_broker);
+    for _ in 0..12 {
+        site.goes_on(8).await?;
+        moment(&mut chance, 60).await;
+        Lines::lose_replies(line).await;
+    }
+    site.goes_on(20).await?;
+    let truth = site.judged(crew).await?;
+    truth.is_worth(200, 0)?;
+    assert!(truth.copies >= 1, "no confirm was lost");
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    lines.site.world.remove()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_to_the_broker_with_every_fault_there_is() -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(262);
+    let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
+    let crew = lines.crew(&[relay(), relay()]).await?;
+    let (site, line) = (&lines.site, &lines.to_broker);
+    for fault in 0..14 {
+        site.goes_on(10).await?;
+        disturb(line, fault, &mut chance).await;
+        line.heal().await;
+    }
+    // The broker's side closes what it has, as an operator does.
+    for _ in 0..2 {
+        site.goes_on(10).await?;
+        assert!(site.vhost.close_connections().await > 0, "nobody was connected");
+    }
+    site.goes_on(20).await?;
+    let truth = site.judged(crew).await?;
+    truth.is_worth(200, 0)?;
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    lines.site.world.remove()
+}
+
+/// What a settlement did is not known when its reply is lost. It is repeated under the same number,
+/// and changes nothing then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_to_the_database_whose_replies_are_lost() -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(263);
+    let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
+    let crew = lines.crew(&[relay()]).await?;
+    let (site, line) = (&lines.site, &lines.to_database);
+    for _ in 0..12 {
+        site.goes_on(8).await?;
+        moment(&mut chance, 60).await;
+        Lines::lose_replies(line).await;
+    }
+    site.goes_on(20).await?;
+    let truth = site.judged(crew).await?;
+    truth.is_worth(200, 0)?;
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    lines.site.world.remove()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_to_the_database_with_every_fault_there_is() -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(264);
+    let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
+    let crew = lines.crew(&[relay(), relay()]).await?;
+    let (site, line) = (&lines.site, &lines.to_database);
+    for fault in 0..14 {
+        site.goes_on(10).await?;
+        disturb(line, fault, &mut chance).await;
+        line.heal().await;
+    }
+    site.goes_on(20).await?;
+    let truth = site.judged(crew).await?;
+    truth.is_worth(200, 0)?;
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    lines.site.world.remove()
+}
+
+/// One fault after the other; bytes, and times, are left to chance.
+async fn disturb(line: &Proxy, fault: u64, chance: &mut Chance) {
+    let direction = match chance.one(2) {
+        true => Direction::ToServer,
+        false => Direction::ToClient,
+    };
+    match fault % 7 {
+        0 => line.reset(),
+        1 => {
+            let goal = line.counts().connections;
+            line.cut_after(direction, 1 + chance.below(4096));
+            // Whoever was connected comes again.
+            line.wait_for(PASS, |counts| counts.connections > goal).await;
+        }
+        2 => {
+            line.stall(direction);
+            tokio::time::sleep(STALL).await;
+        }
+        3 => {
+            line.refuse().await;
+            line.reset();
+            moment(chance, 900).await;
+        }
+        4 => {
+            line.delay(direction, Duration::from_millis(40));
+            Lines::busy(line, 400).await;
+        }
+        5 => Lines::lose_replies(line).await,
+        _ => {
+            line.stall(Direction::ToServer);
+            line.stall(Direction::ToClient);
+            tokio::time::sleep(STALL).await;
+            line.close();
+        }
+    }
+}
+
+/// The line of one of two relays is silent for good: the other one takes over, and the first one
+/// changes nothing when it is heard again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_its_database_does_not_hear_is_replaced() -> Result<(), Failure> {
+    let chance = Chance::from_environment(265);
+    let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
+    let mut crew = lines.crew(&[relay()]).await?;
+    let (site, line) = (&lines.site, &lines.to_database);
+    site.goes_on(20).await?;
+    crew.add("relay 2", [relay()]).await?;
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        site.goes_on(20).await?;
+        line.stall(direction);
+        let by_second = "select count(*) from posthaste_lease where name like 'relay/default/%' \
+             and owner like 'relay 2 #%' and expires_at > clock_timestamp()";
+        site.world.until(by_second, 4, SOON).await?;
+        site.goes_on(40).await?;
+        line.heal().await;
+        let by_first = "select count(*) from posthaste_lease where name like 'relay/default/%' \
+             and owner like 'relay 1 #%' and expires_at > clock_timestamp()";
+        site.world.until(by_first, 1, SOON).await?;
+    }
+    let truth = site.judged(crew).await?;
+    truth.is_worth(150, 0)?;
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    lines.site.world.remove()
+}
