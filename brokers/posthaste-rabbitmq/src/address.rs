@@ -67,7 +67,9 @@ impl Address {
             address.set(&name, &value).ok_or_else(|| {
                 let known = "heartbeat (s), connection_timeout (ms) and cacertfile (a path)";
                 let name = name.escape_debug();
-                wrong(&format!("has a parameter '{name}' that is unknown or wrong ({known} are known)"))
+                wrong(&format!(
+                    "has a parameter '{name}' that is unknown or wrong ({known} are known)"
+                ))
             })?;
         }
         Ok(address)

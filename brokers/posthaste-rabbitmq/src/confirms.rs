@@ -126,10 +126,7 @@ impl Confirms {
         let mut publishing: Publishing = Box::pin(async move {
             let options = BasicPublishOptions { mandatory: true, immediate: false };
             let bytes = payload.as_bytes();
-            channel
-                .basic_publish(exchange, routing_key, options, bytes, properties)
-                .await?
-                .await
+            channel.basic_publish(exchange, routing_key, options, bytes, properties).await?.await
         });
         let mut inner = locked(&self.inner);
         let number = inner.next;

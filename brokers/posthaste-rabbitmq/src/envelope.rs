@@ -144,6 +144,16 @@ pub(crate) fn micros(properties: &BasicProperties, name: &str) -> Option<Timesta
     header(properties, name)?.parse().ok().map(Timestamp::from_micros)
 }
 
+/// When the broker itself gave it up last.
+pub(crate) fn died_at(properties: &BasicProperties) -> Option<Timestamp> {
+    let deaths = properties.headers().as_ref()?.inner().get("x-death")?;
+    let AMQPValue::FieldArray(deaths) = deaths else { return None };
+    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else { return None };
+    let AMQPValue::Timestamp(seconds) = death.inner().get("time")? else { return None };
+    let seconds = i64::try_from(*seconds).ok()?;
+    Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
+}
+
 /// How many deliveries of it ended unsettled, as far as the broker says.
 pub(crate) fn earlier_deliveries(properties: &BasicProperties, redelivered: bool) -> u32 {
     let counted = header(properties, DELIVERY_COUNT).and_then(|count| count.parse().ok());

@@ -96,7 +96,9 @@ pub(crate) fn in_request(what: &str, error: &lapin::Error) -> Failure {
         Some(404) => Failure::Missing(format!("could not {what}: {words}")),
         Some(406) => Failure::Different(format!("could not {what}: {words}")),
         Some(405) => Failure::Unavailable(format!("could not {what}: {words}")),
-        _ => Failure::Unavailable(format!("the connection was lost while trying to {what}: {words}")),
+        _ => {
+            Failure::Unavailable(format!("the connection was lost while trying to {what}: {words}"))
+        }
     }
 }
 

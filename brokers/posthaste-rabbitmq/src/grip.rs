@@ -80,13 +80,8 @@ impl Grip {
             delivery;
         let earlier = envelope::earlier_deliveries(&properties, redelivered);
         let (payload, now) = (envelope::payload(data), now());
-        let read = envelope::message(
-            &self.topic,
-            routing_key.as_str(),
-            &properties,
-            payload.clone(),
-            now,
-        );
+        let read =
+            envelope::message(&self.topic, routing_key.as_str(), &properties, payload.clone(), now);
         match read {
             Ok(message) => {
                 let key = message.key.clone();

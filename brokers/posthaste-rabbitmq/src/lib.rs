@@ -48,6 +48,7 @@ mod address;
 mod check;
 mod confirms;
 mod connection;
+mod dead_letters;
 mod echo;
 mod envelope;
 mod error;
@@ -63,6 +64,7 @@ mod settlement;
 mod subscriber;
 mod topology;
 
+pub use dead_letters::RabbitDeadLetters;
 pub use options::{QueueType, RabbitMqOptions};
 pub use rabbit::RabbitMq;
 pub use removal::Depth;

@@ -23,7 +23,7 @@ pub struct RabbitMq {
     pub(crate) address: Arc<Address>,
     pub(crate) options: Arc<RabbitMqOptions>,
     pub(crate) publishing: Arc<Publishing>,
-    consuming: Arc<Consuming>,
+    pub(crate) consuming: Arc<Consuming>,
 }
 
 impl RabbitMq {

@@ -104,10 +104,7 @@ impl Open {
     }
 
     /// Takes in one thing that the consumer said.
-    fn admit(
-        &self,
-        next: Option<lapin::Result<lapin::message::Delivery>>,
-    ) -> Result<(), End> {
+    fn admit(&self, next: Option<lapin::Result<lapin::message::Delivery>>) -> Result<(), End> {
         match next {
             Some(Ok(delivery)) => {
                 self.grip.admit(delivery);

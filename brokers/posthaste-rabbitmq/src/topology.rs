@@ -54,12 +54,8 @@ pub(crate) async fn exchange(
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let channel = wire.channel().await?;
     let what = format!("declare exchange '{name}'");
-    let declaring = channel.exchange_declare(
-        name.clone(),
-        ExchangeKind::Topic,
-        options,
-        FieldTable::default(),
-    );
+    let declaring =
+        channel.exchange_declare(name.clone(), ExchangeKind::Topic, options, FieldTable::default());
     match wire.ask(&what, declaring).await {
         Ok(()) => Ok(None),
         Err(failure @ (Failure::Different(_) | Failure::Forbidden(_))) => {
@@ -78,12 +74,8 @@ pub(crate) async fn exchange(
 async fn find_exchange(wire: &Wire, name: &ShortString) -> Result<(), Failure> {
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let channel = wire.channel().await?;
-    let looking = channel.exchange_declare(
-        name.clone(),
-        ExchangeKind::Topic,
-        options,
-        FieldTable::default(),
-    );
+    let looking =
+        channel.exchange_declare(name.clone(), ExchangeKind::Topic, options, FieldTable::default());
     match wire.ask(&format!("look for exchange '{name}'"), looking).await {
         Err(Failure::Missing(_)) => Err(Failure::Missing(format!(
             "exchange '{name}' does not exist: create it (durable, of type topic)"
@@ -163,9 +155,16 @@ pub(crate) async fn subscription(
     Ok(notes)
 }
 
+/// Times that somebody may look into a queue of dead letters. RabbitMQ 4 has a limit of 20 unless it
+/// is told otherwise, and 3.10 has no word for none.
+const LOOKS: i64 = 1_000_000_000;
+
 fn dead_arguments(options: &RabbitMqOptions) -> FieldTable {
     let mut table = FieldTable::default();
     set(&mut table, "x-queue-type", options.queue_type.word());
+    if options.queue_type == QueueType::Quorum {
+        table.insert(ShortString::from("x-delivery-limit"), AMQPValue::LongLongInt(LOOKS));
+    }
     table
 }
 

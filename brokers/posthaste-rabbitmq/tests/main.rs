@@ -3,6 +3,7 @@
 mod away;
 mod conformance;
 mod connecting;
+mod dead;
 mod publishing;
 mod subscribing;
 mod support;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use posthaste_conformance::run;
 use posthaste_conformance::sample::{keyed, message};
-use posthaste_core::broker::{Broker, Subscription};
 use posthaste_core::BrokerError;
+use posthaste_core::broker::{Broker, Subscription};
+use posthaste_core::dead_letter::DeadLetters;
 use posthaste_servers::{Direction, Proxy, TestVhost};
 use serde_json::{Value, json};
 
@@ -77,7 +78,9 @@ fn a_message_without_identity_becomes_a_dead_letter() {
         .await;
         let headers = &dead.expect("found")["properties"]["headers"];
         assert_eq!(headers["posthaste-dead-reason"], "malformed");
-        assert!(headers["posthaste-dead-detail"].as_str().is_some_and(|it| it.contains("message_id")));
+        assert!(
+            headers["posthaste-dead-detail"].as_str().is_some_and(|it| it.contains("message_id"))
+        );
     });
 }
 
@@ -277,6 +280,12 @@ fn the_brokers_own_limit_is_a_backstop() {
             dead.is_some_and(|dead| dead["properties"]["message_id"] == bad.id.to_string())
         })
         .await;
+        let names = [("orders".to_owned(), "one".to_owned())];
+        let letters = rabbit.dead_letters(&names).expect("good names");
+        let reference = format!("orders.one/{}", bad.id);
+        let letter = letters.get(&reference).await.expect("get").expect("it is there");
+        assert_eq!(letter.reason, "max-deliveries");
+        assert!(letter.detail.contains("delivery_limit"), "{letter:?}");
     });
 }
 

@@ -51,9 +51,8 @@ async fn server_with(options: posthaste_servers::RabbitMqOptions) -> posthaste_s
 /// The server with TLS that takes small messages only.
 pub(crate) async fn strict() -> &'static posthaste_servers::RabbitMq {
     static STRICT: OnceCell<posthaste_servers::RabbitMq> = OnceCell::const_new();
-    let options = posthaste_servers::RabbitMqOptions::new()
-        .set("max_message_size", &LEAST.to_string())
-        .tls();
+    let options =
+        posthaste_servers::RabbitMqOptions::new().set("max_message_size", &LEAST.to_string()).tls();
     STRICT.get_or_init(|| server_with(options)).await
 }
 
