@@ -8,12 +8,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::output::Output;
 use crate::redact;
+use crate::registry::REPEATED;
 use crate::settings::LogFormat;
 use crate::settings::configuration::LogConfiguration;
 
 /// Starts logging. `level` is used if none was set.
 pub(crate) fn start(log: &LogConfiguration, level: &str, output: Output) {
-    let level = log.level.as_deref().unwrap_or(level);
+    let level = log.level.clone().unwrap_or_else(|| format!("{level},{REPEATED}"));
     let filter = EnvFilter::builder().parse_lossy(level);
     let json = if output.is_json() { LogFormat::Json } else { LogFormat::Text };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Scrubbed);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use posthaste_bus::{Bus, BusOptions};
 use posthaste_core::dead_letter::DeadLetters;
@@ -216,6 +217,12 @@ async fn sqlite(place: DatabasePlace) -> Result<Arc<dyn Database>, StoreError> {
     Ok(Arc::new(Sqlite::open(place.url.expose_secret(), options)?))
 }
 
+/// How long a call waits for a connection: a person waits as well, and a relay asks again.
+const CONNECTING: Duration = Duration::from_secs(5);
+
+/// What drivers log of failures that are told as errors anyway.
+pub(crate) const REPEATED: &str = "lapin=off";
+
 async fn postgres(place: DatabasePlace) -> Result<Arc<dyn Database>, StoreError> {
     let default = posthaste_postgres::Options::default();
     let told = place.options;
@@ -225,6 +232,7 @@ async fn postgres(place: DatabasePlace) -> Result<Arc<dyn Database>, StoreError>
         connections: told.connections.unwrap_or(default.connections),
         lock_timeout: told.lock_timeout.unwrap_or(default.lock_timeout),
         listen: told.listen.unwrap_or(default.listen),
+        acquire_timeout: CONNECTING,
         ..default
     };
     Ok(Arc::new(Postgres::open(place.url.expose_secret(), options)?))
@@ -316,7 +324,10 @@ mod tests {
             opened.unwrap().unwrap().close().await;
             let unknown = registry.open_broker(&Address::new("kafka://h"), place).await;
             let Err(Failure::Usage { message, .. }) = unknown else { panic!("it was opened") };
-            assert_eq!(message, "unknown broker scheme 'kafka:'; known here: acme:, amqp:, amqps:, bus:");
+            assert_eq!(
+                message,
+                "unknown broker scheme 'kafka:'; known here: acme:, amqp:, amqps:, bus:"
+            );
         });
     }
 }

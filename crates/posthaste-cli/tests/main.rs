@@ -12,5 +12,6 @@ mod publish;
 mod relay;
 mod schema;
 mod secrets;
+mod servers;
 mod settings;
 mod subscribe;

@@ -12,7 +12,7 @@ fn status_has_the_promised_figures() {
     assert_eq!(status["backlog"], json!(1), "{status}");
     assert!(status["oldest_unsent_seconds"].as_f64().unwrap() >= 0.0);
     assert_eq!(status["parked_keys"], json!(0));
-    assert_eq!(status["held"], json!({"due": 0, "retry": 0, "behind": 0}));
+    assert_eq!(status["held"], json!({"due": 0, "retry": 0, "behind": 0, "unroutable": 0}));
     assert_eq!(status["dead_letters"], json!(0));
     assert_eq!(status["leases"], json!([]));
     assert!(status["rates"]["sent_per_second"].is_number());

@@ -27,7 +27,10 @@ fn several_mistakes_are_reported_at_once_with_their_lines() {
     // Every other command refuses them in the same words, before it touches anything.
     let refused = place.run(["run"]).with(2);
     assert!(refused.err.contains("did you mean 'url'?"), "{refused:?}");
-    assert!(refused.err.contains("known here: amqp:, amqps:, bus:") && refused.out.is_empty(), "{refused:?}");
+    assert!(
+        refused.err.contains("known here: amqp:, amqps:, bus:") && refused.out.is_empty(),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -112,6 +112,8 @@ url = {broker}
 # grace = "10s"                     # an orderly stop takes no longer
 # keep_sent = "7d"                  # keep what was sent this long
 # on_dead = "park"                  # a dead letter holds back its key; "skip": it does not
+# unroutable = "hold"               # what nobody is bound to waits; "accept": it counts as sent;
+                                    # "dead": it becomes a dead letter
 
 [relay.retry]                       # of messages that the broker refuses
 # limit = 10                        # attempts before a message becomes a dead letter
@@ -120,6 +122,7 @@ url = {broker}
 
 # [topics."orders"]                 # what is different for one topic
 # on_dead = "skip"
+# unroutable = "accept"
 # retry.limit = 3
 
 [http]

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use posthaste::Relay;
-use posthaste_core::{Database, Lane, StoreError};
+use posthaste_core::{Database, StoreError};
 use posthaste_http::Health;
 use tokio::net::TcpListener;
 
@@ -103,12 +103,11 @@ async fn schema_is_there(
     stop: &mut Stop,
 ) -> Result<bool, Failure> {
     let mut patience = Patience::default();
-    let lane = Lane::whole(destination);
     loop {
         let looked = tokio::select! {
             biased;
             () = stop.requested() => return Ok(false),
-            looked = database.checkpoint(&lane) => looked,
+            looked = database.division(destination) => looked,
         };
         let error = match looked {
             Ok(_) => {

@@ -9,6 +9,10 @@ use crate::escape::printable;
 use crate::failure::Failure;
 use crate::settings::validation::Needs;
 
+/// What to do about messages that nobody is bound to.
+pub(crate) const BIND: &str = "start a subscriber or bind a queue and they are sent, or set \
+    unroutable = \"accept\" or \"dead\" for their topic";
+
 /// Show what waits, what is held and who relays
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Reads the database only; no relay has to run.\n\nExamples:\n  \
@@ -37,6 +41,7 @@ fn object(destination: &str, status: &Status) -> serde_json::Value {
         "oldest_unsent_seconds": status.oldest_unsent_seconds,
         "parked_keys": status.parked_keys,
         "held": status.held,
+        "unroutable": status.unroutable,
         "dead_letters": status.dead_letters,
         "leases": status.leases,
         "rates": status.rates,
@@ -54,8 +59,8 @@ fn lines(destination: &str, status: &Status) -> Vec<String> {
         format!("destination   {destination}"),
         format!("backlog       {}{oldest}", status.backlog),
         format!(
-            "held          {} due later, {} to retry, {} behind their key",
-            held.due, held.retry, held.behind
+            "held          {} due later, {} to retry, {} behind their key, {} unroutable",
+            held.due, held.retry, held.behind, held.unroutable
         ),
         format!("parked keys   {}", status.parked_keys),
         format!("dead letters  {}", status.dead_letters),
@@ -64,6 +69,15 @@ fn lines(destination: &str, status: &Status) -> Vec<String> {
             status.rates.sent_per_second, status.rates.failed_per_second
         ),
     ];
+    lines.extend(status.unroutable.iter().map(|route| {
+        let (topic, kind) = (printable(&route.topic), printable(&route.kind));
+        let said = route.detail.as_deref().map(|said| format!(" ({})", printable(said)));
+        let (entries, said) = (route.entries, said.unwrap_or_default());
+        format!("unroutable    {entries} of kind {kind} on topic {topic}{said}")
+    }));
+    if !status.unroutable.is_empty() {
+        lines.push(format!("              {BIND}"));
+    }
     if status.leases.is_empty() {
         lines.push("relay         none holds the lease: is 'posthaste run' running?".to_owned());
     }
@@ -76,4 +90,35 @@ fn lines(destination: &str, status: &Status) -> Vec<String> {
         ));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use posthaste_core::database::{Held, UnroutableRoute};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_is_bound_to_is_named_with_what_to_do() {
+        let route = |kind: &str, entries, detail: Option<&str>| UnroutableRoute {
+            topic: "orders".to_owned(),
+            kind: kind.to_owned(),
+            entries,
+            detail: detail.map(str::to_owned),
+        };
+        let held = Held { unroutable: 4, ..Held::default() };
+        let unroutable = vec![route("placed", 3, Some("no queue\u{1b}")), route("paid", 1, None)];
+        let status = Status { held, unroutable, ..Status::default() };
+        let shown = lines("default", &status);
+        let held = "held          0 due later, 0 to retry, 0 behind their key, 4 unroutable";
+        assert!(shown.contains(&held.to_owned()), "{shown:?}");
+        let first =
+            shown.iter().position(|line| line.starts_with("unroutable    3 of kind placed"));
+        let first = first.expect("the largest is first");
+        assert!(shown[first].contains("no queue") && !shown[first].contains('\u{1b}'));
+        assert_eq!(shown[first + 1], "unroutable    1 of kind paid on topic orders");
+        assert!(shown[first + 2].contains("bind a queue"), "{shown:?}");
+        assert!(!lines("default", &Status::default()).iter().any(|line| line.contains("bind")));
+        assert_eq!(object("default", &status)["unroutable"][0]["entries"], 3);
+    }
 }

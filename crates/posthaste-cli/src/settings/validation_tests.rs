@@ -103,6 +103,20 @@ fn a_topic_takes_from_the_relay_what_it_does_not_set() {
     assignments.push(("topics.orders.on_dead", "skip"));
     assignments.push(("topics.orders.retry.first", "2s"));
     let topic = checked(&assignments, BOTH).unwrap().relay.topics["orders"];
-    assert_eq!(topic.on_dead, OnDead::Skip);
+    assert_eq!((topic.on_dead, topic.unroutable), (OnDead::Skip, OnUnroutable::Hold));
     assert_eq!((topic.retry.limit, topic.retry.first), (4, Duration::from_secs(2)));
+}
+
+#[test]
+fn what_nobody_is_bound_to_waits_unless_the_relay_or_its_topic_says_otherwise() {
+    let mut assignments = GOOD.to_vec();
+    assert_eq!(checked(&assignments, BOTH).unwrap().relay.policy.unroutable, OnUnroutable::Hold);
+    assignments.push(("relay.unroutable", "dead"));
+    assignments.push(("topics.orders.unroutable", "accept"));
+    assignments.push(("topics.invoices.on_dead", "skip"));
+    let relay = checked(&assignments, BOTH).unwrap().relay;
+    assert_eq!(relay.policy.unroutable, OnUnroutable::Dead);
+    assert_eq!(relay.topics["orders"].unroutable, OnUnroutable::Accept);
+    assert_eq!(relay.topics["invoices"].unroutable, OnUnroutable::Dead);
+    assert_eq!(refused("relay.unroutable", "drop").subject, "relay.unroutable");
 }

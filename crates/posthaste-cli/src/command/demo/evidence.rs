@@ -162,7 +162,10 @@ async fn of_outbox<S: Stage>(shop: &S) -> Result<Vec<String>, Failure> {
     let held = status.held;
     let figures = [
         (status.backlog, "messages in the outbox are not sent"),
-        (held.due + held.retry + held.behind + held.unroutable, "messages are held back by the relay"),
+        (
+            held.due + held.retry + held.behind + held.unroutable,
+            "messages are held back by the relay",
+        ),
         (status.parked_keys, "keys are parked"),
         (status.dead_letters, "messages could not be sent and are dead letters"),
     ];

@@ -94,6 +94,14 @@ impl Site {
         is_here.then(|| format!("status --database '{database}' --broker '{broker}'"))
     }
 
+    /// What is taken away at the end, for people.
+    pub(super) fn removed(&self) -> String {
+        match self.at_servers() {
+            Some(there) => format!("The files and the {there} were"),
+            None => "The files were".to_owned(),
+        }
+    }
+
     /// What bears the name of the demo at the servers, for people; `None` if there is none.
     pub(super) fn at_servers(&self) -> Option<String> {
         let schema = self.database.as_ref().map(|_| format!("schema {}", self.name));

@@ -162,10 +162,8 @@ impl Outcome {
 
     fn next(&self, folder: Option<&Path>) -> String {
         let (mut text, look) = match folder {
-            Some(folder) => {
-                (format!("The files are in {}\n", folder.display()), self.site.look())
-            }
-            None => ("The files were removed; --keep keeps them.\n".to_owned(), None),
+            Some(folder) => (format!("The files are in {}\n", folder.display()), self.site.look()),
+            None => (format!("{} removed; --keep keeps them.\n", self.site.removed()), None),
         };
         if let Some(kept) = self.kept.then(|| self.site.at_servers()).flatten() {
             text.push_str(&format!("At the servers are kept: {kept}\n"));

@@ -40,9 +40,8 @@ impl<S: Stage> World<S> {
     ) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("posthaste-demo-").tempdir();
         let folder = folder.map_err(|error| no_room(&error.to_string()))?;
-        let number = getrandom::u32().map_err(|error| {
-            Failure::failed(format!("no random numbers to be had: {error}"))
-        })?;
+        let number = getrandom::u32()
+            .map_err(|error| Failure::failed(format!("no random numbers to be had: {error}")))?;
         let name = format!("posthaste_demo_{number:08x}");
         let site = Site { folder: folder.path().to_path_buf(), name, database, broker };
         let shop = S::open(&site, SHOP, true)?;

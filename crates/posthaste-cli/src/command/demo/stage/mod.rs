@@ -88,7 +88,9 @@ pub(super) trait Stage: Dialect {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Rolls back.
-    fn roll_back(transaction: Self::Transaction) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn roll_back(
+        transaction: Self::Transaction,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Books a message: one more row, and a higher balance. Nothing but the inbox keeps it from
     /// being booked twice.

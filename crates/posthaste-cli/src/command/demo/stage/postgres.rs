@@ -45,11 +45,8 @@ impl Dialect for Postgres {
 
     fn open(site: &Site, _: &str, _: bool) -> Result<Self, Failure> {
         let url = site.database.as_ref().map_or("", |address| address.expose());
-        let options = Options {
-            schema: site.name.clone(),
-            connections: CONNECTIONS,
-            ..Options::default()
-        };
+        let options =
+            Options { schema: site.name.clone(), connections: CONNECTIONS, ..Options::default() };
         let postgres = Self::open(url, options)?;
         if postgres.schema() != site.name {
             return Err(Failure::usage(

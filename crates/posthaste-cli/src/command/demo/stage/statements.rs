@@ -24,9 +24,7 @@ impl Count {
     pub(super) const fn query(self) -> &'static str {
         match self {
             Self::Stated => "select count(*) from posthaste.outbox where $1 <> ''",
-            Self::Booked => {
-                "select count(distinct message) from shop.ledger where consumer = $1"
-            }
+            Self::Booked => "select count(distinct message) from shop.ledger where consumer = $1",
             Self::Rows => "select count(*) from shop.ledger where consumer = $1",
             Self::Sum => {
                 "select cast(coalesce(sum(amount), 0) as bigint) from shop.ledger
@@ -54,8 +52,7 @@ pub(super) const PLACE: &str =
 pub(super) const BOOK: &str =
     "insert into shop.ledger (consumer, message, digest, amount) values ($1, $2, $3, $4)";
 
-pub(super) const ADD: &str =
-    "update shop.balance set amount = amount + $2 where consumer = $1";
+pub(super) const ADD: &str = "update shop.balance set amount = amount + $2 where consumer = $1";
 
 pub(super) const OPEN_BALANCE: &str = "insert into shop.balance (consumer, amount) values ($1, 0)";
 
