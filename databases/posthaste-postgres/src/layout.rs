@@ -22,12 +22,12 @@ impl Part {
     }
 
     /// Its lower bound as a statement names it.
-    pub(crate) fn from_text(&self) -> String {
+    pub(crate) fn lower(&self) -> String {
         self.from.map_or_else(|| "minvalue".to_owned(), |from| from.to_string())
     }
 
     /// Its upper bound as a statement names it.
-    pub(crate) fn to_text(&self) -> String {
+    pub(crate) fn upper(&self) -> String {
         self.to.map_or_else(|| "maxvalue".to_owned(), |to| to.to_string())
     }
 }

@@ -165,11 +165,11 @@ impl Store {
                  alter table {outbox} attach partition {renamed} for values from ({}) to ({bound}); \
                  alter table {renamed} drop constraint posthaste_bound; ",
                 new.name,
-                new.from_text()
+                new.lower()
             ));
         }
         for part in &change.make {
-            let (from, to) = (part.from_text(), part.to_text());
+            let (from, to) = (part.lower(), part.upper());
             let table = self.table(&part.name);
             script.push_str(&format!(
                 "create table {table} partition of {outbox} for values from ({from}) to ({to}); "
@@ -187,7 +187,7 @@ impl Store {
         let Tried::Done(mut transaction) = self.locked(&table, "20ms").await? else {
             return Ok(false);
         };
-        let from = overflow.from_text();
+        let from = overflow.lower();
         let state = format!(
             "alter table {table} drop constraint if exists posthaste_bound; \
              alter table {table} add constraint posthaste_bound \

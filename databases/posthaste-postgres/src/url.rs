@@ -1,5 +1,7 @@
 //! The URL of a database: libpq's forms, and two parameters of our own.
 
+use std::path::Path;
+
 use posthaste_core::StoreError;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -52,6 +54,7 @@ pub(crate) fn parse(url: &str) -> Result<Address, StoreError> {
             "pgbouncer" => session = pooling(&value)?,
             other if KNOWN.contains(&other) || other.starts_with("options[") => {
                 mode_is_given |= matches!(other, "sslmode" | "ssl-mode");
+                refuse_absent_file(other, &value)?;
                 kept.push((name.into_owned(), value.into_owned()));
             }
             other => {
@@ -83,6 +86,18 @@ fn read(url: &str) -> Option<url::Url> {
         }
         parsed => parsed.ok(),
     }
+}
+
+/// Refuses the name of a file that is not there, which the driver tells like a server that is not.
+fn refuse_absent_file(name: &str, value: &str) -> Result<(), StoreError> {
+    let names_a_file = name.starts_with("ssl") && !matches!(name, "sslmode" | "ssl-mode");
+    if !names_a_file || value.starts_with("-----BEGIN") || Path::new(value).is_file() {
+        return Ok(());
+    }
+    let shown: String = value.chars().take(200).flat_map(char::escape_debug).collect();
+    Err(StoreError::rejected(format!(
+        "there is no file {shown}, which {name} in the URL of the database names"
+    )))
 }
 
 fn pooling(value: &str) -> Result<Session, StoreError> {
@@ -145,6 +160,15 @@ mod tests {
         assert_eq!(found("postgres://u:p@db.example/app?sslmode=require"), Severity::Warning);
         assert_eq!(found("postgres://u:p@db.example/app?sslmode=disable"), Severity::Warning);
         assert_eq!(found("postgres://u:p@localhost/app?sslmode=disable"), Severity::Good);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_named() {
+        let refused = parse("postgres://u@db.example/app?sslrootcert=/no/such/ca.pem");
+        let said = refused.expect_err("no file").to_string();
+        assert!(said.contains("/no/such/ca.pem") && said.contains("sslrootcert"), "{said}");
+        let there = concat!("postgres://u@db.example/app?sslrootcert=", env!("CARGO_MANIFEST_DIR"));
+        assert!(parse(&format!("{there}/Cargo.toml")).is_ok());
     }
 
     #[test]

@@ -97,7 +97,7 @@ async fn behind_a_pgbouncer_that_pools_transactions_everything_is_done_inside_of
                 for round in 0..10 {
                     let one = message(number * 10 + round);
                     let mut tx = database.begin().await.expect("begin");
-                    database.enqueue(&mut tx, &[one.clone()]).await.expect("enqueue");
+                    database.enqueue(&mut tx, std::slice::from_ref(&one)).await.expect("enqueue");
                     let first = database.accept(&mut tx, "shipping", &[one.id]).await;
                     assert_eq!(first.expect("accept"), [Acceptance::First]);
                     database.commit(tx).await.expect("commit");

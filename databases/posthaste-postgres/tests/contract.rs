@@ -205,3 +205,23 @@ async fn functions_are_bound_to_what_they_call_whatever_the_search_path() {
     assert!(fixture.refused(&bad).await.contains("headers must be"));
     assert_eq!(fixture.rows().await, 1);
 }
+
+/// What one message of 1 KiB adds to the log of the server, with both indexes, against what is in
+/// it: the payload, 16 bytes of id, 8 of time and the names.
+#[tokio::test]
+async fn a_message_costs_little_more_log_than_it_has_bytes() {
+    const ROWS: u64 = 2000;
+    let fixture = fixture!();
+    let insert = format!(
+        "explain (analyze, wal, costs off, timing off, summary off) \
+         insert into posthaste.outbox (topic, kind, key, payload) \
+         select 'orders', 'order.placed', 'key-' || n, repeat(md5(n::text), 32) \
+         from generate_series(1, {ROWS}) n"
+    );
+    let plan = fixture.sql(&insert).await;
+    let logged = plan.split("bytes=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let logged: u64 = logged.and_then(|bytes| bytes.parse().ok()).expect(&plan);
+    let stated = 1024 + 16 + 8 + "orders".len() + "order.placed".len() + "key-1000".len();
+    let most = u64::try_from(stated).expect("small") * 5 / 4;
+    assert!(logged / ROWS <= most, "{} bytes a message, {most} are allowed", logged / ROWS);
+}

@@ -4,6 +4,8 @@ mod adoption;
 mod conformance;
 mod connecting;
 mod contract;
+mod cost;
+mod doctor;
 mod examples;
 mod fixture;
 mod inbox;
@@ -11,6 +13,7 @@ mod partitions;
 mod reading;
 mod roles;
 mod schema;
+mod signal;
 #[cfg(feature = "tokio-postgres")]
 mod tokio_postgres;
 mod writing;
