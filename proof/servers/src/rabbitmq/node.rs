@@ -257,10 +257,14 @@ impl Node {
         Ok(())
     }
 
-    /// The check answers only after the broker has opened its ports.
+    /// The check of a port answers only after the broker has opened it; they open one by one.
     fn is_ready(&self) -> bool {
-        let path = format!("/api/health/checks/port-listener/{}", self.ports.amqp);
-        self.ask("GET", &path, "").is_ok_and(|(status, _)| status == 200)
+        let Ports { amqp, amqps, .. } = self.ports;
+        let mut ports = [Some(amqp), self.tls.as_ref().map(|_| amqps)].into_iter().flatten();
+        ports.all(|port| {
+            let path = format!("/api/health/checks/port-listener/{port}");
+            self.ask("GET", &path, "").is_ok_and(|(status, _)| status == 200)
+        })
     }
 
     fn port_was_taken(&self) -> bool {
