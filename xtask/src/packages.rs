@@ -24,6 +24,9 @@ const NODE_DRIVER: &str = "pg@8.23.1";
 /// Where Debian's Node.js packages are; only Debian's own Node.js looks there by itself.
 const NODE_MODULES: &str = "/usr/share/nodejs";
 
+/// Where Debian's JDBC driver for PostgreSQL is.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+
 /// Something that the tests need.
 struct Need {
     what: &'static str,
@@ -32,7 +35,7 @@ struct Need {
     is_there: fn(&Workspace) -> bool,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 8] = [
     Need {
         what: "PostgreSQL 14 or later",
         packages: &["postgresql"],
@@ -70,6 +73,16 @@ const NEEDS: [Need; 6] = [
             let mut node = Command::new("node");
             succeeds(node.args(["-e", "require('pg')"]).env("NODE_PATH", node_path(workspace)))
         },
+    },
+    Need {
+        what: "Java 17 or later, with its compiler",
+        packages: &["default-jdk-headless"],
+        is_there: |_| finds("javac", "") && finds("java", ""),
+    },
+    Need {
+        what: "Java's driver JDBC",
+        packages: &["libpostgresql-jdbc-java"],
+        is_there: |_| Path::new(JDBC).is_file(),
     },
 ];
 
