@@ -12,7 +12,7 @@ pub(crate) fn python_is_there() -> bool {
     let there = there.is_ok_and(|output| output.status.success());
     if !there {
         let mut out = std::io::stderr().lock();
-        let note = b"SKIPPED: python3 with sqlite3 is not installed\n";
+        let note = b"posthaste-skip: python3 with sqlite3 is not installed\n";
         std::io::Write::write_all(&mut out, note).expect("stderr");
     }
     there
