@@ -16,9 +16,12 @@ const STAGES: [&str; 3] = [
 ];
 
 /// Files that may wait for time, and why.
-const ALLOWED: [(&str, &str); 14] = [
+const ALLOWED: [(&str, &str); 19] = [
     ("crates/posthaste/src/consumer/shell.rs", "timers of deadlines, renewals and backoff"),
-    ("crates/posthaste/src/relay.rs", "the timer that the relay's decisions ask for"),
+    ("crates/posthaste/src/relay/shell.rs", "the timer that the relay's decisions ask for"),
+    ("crates/posthaste/src/relay/team.rs", "the timer of the next look at the lanes"),
+    ("brokers/posthaste-rabbitmq/src/grip.rs", "the pause before a dead letter is written again"),
+    ("brokers/posthaste-rabbitmq/src/subscriber.rs", "when a retry that is held becomes due"),
     ("crates/posthaste-bus/src/connection.rs", "how long the last answers of the owner are read"),
     ("crates/posthaste-bus/src/owned.rs", "the pause between two tries to open a socket"),
     ("crates/posthaste-bus/src/link.rs", "how long a client waits for an answer of the owner"),
@@ -31,6 +34,8 @@ const ALLOWED: [(&str, &str); 14] = [
     ("crates/posthaste-cli/src/command/run.rs", "the pause between two looks for what is absent"),
     ("crates/posthaste-cli/src/command/subscribe.rs", "the pause while the broker is away"),
     ("crates/posthaste-http/src/serve.rs", "the pause when no more sockets can be opened"),
+    ("databases/posthaste-postgres/src/partitions.rs", "the pause before a lock is asked for again"),
+    ("databases/posthaste-postgres/src/signal.rs", "the gap between two hints, and reconnecting"),
     ("databases/posthaste-sqlite/src/schema.rs", "another process's migration makes no sound"),
     ("databases/posthaste-sqlite/src/watch.rs", "another process's commit makes no sound"),
     ("databases/posthaste-sqlite/src/signal.rs", "another process's commit makes no sound"),
