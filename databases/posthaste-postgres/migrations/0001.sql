@@ -921,6 +921,7 @@ CREATE FUNCTION posthaste.settle(
 ) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 SET row_security = off
 SET jit = off
 AS $$
@@ -1066,6 +1067,7 @@ $$;
 CREATE FUNCTION posthaste.act(numbers bigint[], the_actor text, the_reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
     clock CONSTANT timestamptz := clock_timestamp();

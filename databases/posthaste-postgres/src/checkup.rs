@@ -21,7 +21,7 @@ struct Check {
     well: &'static str,
 }
 
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 16] = [
     Check {
         subject: "database.identity",
         statement: "select format('this is database %s, and the checkpoints belong to %s of %s', \
@@ -103,6 +103,16 @@ const CHECKS: [Check; 15] = [
         severity: Severity::Warning,
         advice: "run: alter table … disable row level security",
         well: "no row security hides messages",
+    },
+    Check {
+        subject: "database.functions",
+        statement: "select format('%s was changed and is not stable any more: a reading could \
+               skip messages', p.oid::regprocedure) from pg_proc p where p.provolatile <> 's' \
+             and p.proname in ('read_outbox', 'read_held') and p.pronamespace = (select \
+               relnamespace from pg_class where oid = 'posthaste.outbox'::regclass)",
+        severity: Severity::Problem,
+        advice: "run: alter function … stable",
+        well: "each reading sees one snapshot",
     },
     Check {
         subject: "database.partitions",

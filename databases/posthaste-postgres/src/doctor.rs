@@ -30,7 +30,8 @@ pub(crate) async fn findings(store: &Arc<Store>) -> Vec<Finding> {
     let mut connection = match store.pool.acquire().await {
         Ok(connection) => connection,
         Err(error) => {
-            findings.push(problem(&store.error("connecting", error)));
+            let said = store.error("connecting", error).to_string();
+            findings.push(Finding::new(Severity::Problem, SUBJECT, said));
             return findings;
         }
     };

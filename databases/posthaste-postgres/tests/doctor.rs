@@ -63,6 +63,7 @@ async fn each_thing_that_loses_or_delays_messages_is_found() {
             "1 dead letters wait",
             Severity::Notice,
         ),
+        ("alter function posthaste.read_outbox volatile", "not stable any more", Severity::Problem),
         ("update posthaste.cluster set database_oid = 1", "posthaste adopt", Severity::Problem),
     ] {
         fixture.sql("alter table posthaste.outbox_p00001 disable trigger all").await;

@@ -5,6 +5,7 @@ mod conformance;
 mod connecting;
 mod contract;
 mod cost;
+mod crash;
 mod doctor;
 mod examples;
 mod fixture;
