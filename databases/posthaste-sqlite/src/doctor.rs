@@ -149,6 +149,17 @@ async fn waiting(connection: &mut SqliteConnection) -> Result<Vec<Finding>, sqlx
             findings.push(finding.advise("look at them with `posthaste dead list`"));
         }
     }
+    let routes: Vec<String> = sqlx::query_scalar(
+        "select printf('nobody is bound to %d messages of topic %s, kind %s', \
+           count(*), topic, kind) from posthaste_held where state = 'unroutable' \
+         group by destination, topic, kind order by count(*) desc limit 10",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    findings.extend(routes.into_iter().map(|what| {
+        Finding::new(Severity::Warning, SUBJECT, what)
+            .advise("bind a queue to the topic; the messages are sent when one appears")
+    }));
     let oldest: Option<i64> = sqlx::query_scalar(concat!(
         "select (",
         now!(),

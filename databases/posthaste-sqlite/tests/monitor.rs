@@ -80,6 +80,14 @@ async fn findings_tell_a_healthy_database_from_a_careless_one() {
     let findings = fixture.database.findings().await;
     let worst = findings.iter().map(|finding| finding.severity).max();
     assert_eq!(worst, Some(Severity::Notice), "only the dead letters: {findings:?}");
+    let aside = "insert into posthaste_held (destination, seq, topic, kind, state, ready_at) \
+         values ('default', 7, 'orders', 'k', 'unroutable', 0), \
+           ('default', 8, 'orders', 'k', 'unroutable', null)";
+    fixture.execute(aside).await.expect("an entry that is set aside");
+    let findings = fixture.database.findings().await;
+    let sentence = "nobody is bound to 2 messages of topic orders, kind k";
+    let found = findings.iter().find(|finding| finding.what == sentence);
+    assert!(found.is_some_and(|found| found.severity == Severity::Warning), "{findings:?}");
 
     fixture.database.pool().close().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new()

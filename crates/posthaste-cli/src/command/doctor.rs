@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use posthaste_core::database::UnroutableRoute;
 use posthaste_core::finding::{Finding, Severity};
 
 use crate::context::Context;
@@ -58,24 +57,9 @@ async fn database(
         return Ok(vec![Finding::new(Severity::Notice, "database", "none is configured")]);
     }
     match configuration.try_open_database(&context.registry, false).await? {
-        Ok(database) => {
-            let mut findings = database.findings().await;
-            // Where the status cannot be read, the findings say why.
-            if let Ok(status) = database.status(configuration.destination()).await {
-                findings.extend(status.unroutable.iter().map(unroutable));
-            }
-            Ok(findings)
-        }
+        Ok(database) => Ok(database.findings().await),
         Err(error) => Ok(vec![Finding::new(Severity::Problem, "database", sentence(&error))]),
     }
-}
-
-fn unroutable(route: &UnroutableRoute) -> Finding {
-    let UnroutableRoute { topic, kind, entries, detail } = route;
-    let said = detail.as_deref().map(|said| format!(": {said}")).unwrap_or_default();
-    let what = format!("nobody is bound to kind '{kind}' of it; {entries} are set aside{said}");
-    let subject = format!("topic {topic}");
-    Finding::new(Severity::Warning, subject, what).advise(super::status::BIND)
 }
 
 async fn broker(configuration: &Configuration, context: &Context) -> Result<Vec<Finding>, Failure> {

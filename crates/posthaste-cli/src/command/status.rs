@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::settings::validation::Needs;
 
 /// What to do about messages that nobody is bound to.
-pub(crate) const BIND: &str = "start a subscriber or bind a queue and they are sent, or set \
+const BIND: &str = "start a subscriber or bind a queue and they are sent, or set \
     unroutable = \"accept\" or \"dead\" for their topic";
 
 /// Show what waits, what is held and who relays
@@ -46,6 +46,7 @@ fn object(destination: &str, status: &Status) -> serde_json::Value {
         "leases": status.leases,
         "rates": status.rates,
         "checkpoint": status.checkpoint,
+        "lanes": status.lanes,
     })
 }
 
