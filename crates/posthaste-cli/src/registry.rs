@@ -255,7 +255,12 @@ async fn rabbitmq(place: BrokerPlace) -> Result<OpenBroker, BrokerError> {
         let rabbit = closing.clone();
         Box::pin(async move { rabbit.close().await })
     });
-    Ok(OpenBroker { broker: Arc::new(rabbit), dead_letters: None, close: Some(close) })
+    // A broker does not tell what its queues are called, so the settings have to.
+    let dead_letters: Option<Arc<dyn DeadLetters>> = match told.subscriptions.as_slice() {
+        [] => None,
+        named => Some(Arc::new(rabbit.dead_letters(named)?)),
+    };
+    Ok(OpenBroker { broker: Arc::new(rabbit), dead_letters, close: Some(close) })
 }
 
 async fn bus(place: BrokerPlace) -> Result<OpenBroker, BrokerError> {

@@ -98,13 +98,27 @@ fn template(database: &str, broker: &str) -> String {
 # Environment: POSTHASTE_DATABASE_URL
 url = {database}
 # payload_limit = "1MiB"            # largest payload, up to 64MiB
+#   PostgreSQL only:
+# schema = "posthaste"              # two services in one database take two
+# connections = 8                   # most at once
+# lock_timeout = "10s"              # try again later what waits longer for a lock
+# listen = true                     # hint commits to the relay by NOTIFY
 
 [broker]                            # short for [brokers.default]
 # Where messages go. Environment: POSTHASTE_BROKER_URL
 url = {broker}
+#   RabbitMQ only:
+# prefix = ""                       # before the names of exchanges and queues
+# declare = true                    # false: what is missing is named, not made
+# ca_file = "/etc/posthaste/ca.pem" # trusted in place of the system's certificates
+# window = 1024                     # most messages that are sent and not confirmed
+# publish_timeout = "30s"           # what is not confirmed by then is sent again
+# delivery_limit = 100              # of the queue itself, above that of consumers
+# subscriptions = ["orders.shipping"]   # whose own dead letters 'dead list' shows
 
 [relay]
 # broker = "default"                # which broker 'run' relays to
+# lanes = 1                         # shares of the keys for several relays; PostgreSQL only
 # window = 2048                     # most messages in flight
 # window_bytes = "16MiB"            # most bytes in flight
 # lease_ttl = "5s"                  # a relay that is gone this long is replaced
@@ -159,6 +173,7 @@ mod tests {
         let (settings, findings) = reading::read(tree);
         assert!(errors.is_empty() && findings.is_empty(), "{errors:?} {findings:?}");
         assert_eq!(settings.relay.window, Some(2048));
+        assert_eq!(settings.broker.unwrap().window, Some(1024));
         assert_eq!(settings.topics["orders"].retry.limit, Some(3));
     }
 }

@@ -78,6 +78,19 @@ async fn a_wrong_password_is_named_and_not_shown() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_looked_at() {
+    if let Some(reason) = Postgres::missing() {
+        return posthaste_servers::skip(&reason);
+    }
+    let place = Place::new();
+    let postgres = Postgres::start(PostgresOptions::new().tls()).await;
+    let url = postgres.tls_url("postgres");
+    says(&with(&place, &["status"], &url, "").with(1), &["no trusted connection", "sslrootcert"]);
+    let known = format!("{url}&sslrootcert={}", postgres.tls().authority.display());
+    says(&with(&place, &["status"], &known, "").with(1), &["posthaste migrate"]);
+}
+
+#[tokio::test]
 async fn a_broker_that_says_no_is_understood() {
     let Some(servers) = Servers::ready().await else { return };
     let (place, database) = (&servers.place, servers.database.url());

@@ -42,6 +42,33 @@ async fn dead_letters_are_listed_shown_sent_again_and_given_up() {
 }
 
 #[tokio::test]
+async fn dead_letters_of_a_queue_are_shown_where_the_settings_name_it() {
+    let Some(servers) = Servers::ready().await else { return };
+    servers.settings("subscriptions = [\"orders.default\"]\n");
+    let subscriber = servers.subscribed(&[]).await;
+    assert_eq!(subscriber.stop(), 0);
+    let id = "01932d4e-8f00-7a3b-9c4d-1e2f3a4b5c6d";
+    let dead = json!({
+        "properties": { "message_id": id, "type": "order.placed", "delivery_mode": 2 },
+        "routing_key": "orders.default.dead",
+        "payload": "late",
+        "payload_encoding": "string",
+    });
+    let path = format!("/api/exchanges/{}/amq.default/publish", servers.vhost.name);
+    let (status, said) = servers.vhost.server().api("POST", &path, &dead.to_string()).await;
+    assert!(status == 200 && said.contains("true"), "{status} {said}");
+    let listed = servers.place.run(["dead", "list", "--json"]).with(0).json();
+    let letter = &listed["dead_letters"][0];
+    assert_eq!(letter["id"], id, "{listed}");
+    let reference = letter["reference"].as_str().expect("it has a reference");
+    let shown = servers.place.run(["dead", "show", reference, "--json"]).with(0).json();
+    assert_eq!(shown["payload"], "late", "{shown}");
+    servers.place.run(["dead", "repost", reference]).with(0);
+    let subscriber = servers.subscribed(&[]).await;
+    assert_eq!(printed(&subscriber, 1)[0]["payload"], "late");
+}
+
+#[tokio::test]
 async fn doctor_explains_what_it_finds_on_servers() {
     let Some(servers) = Servers::empty().await else { return };
     let sick = servers.place.run(["doctor", "--json"]).with(1);
@@ -54,8 +81,20 @@ async fn doctor_explains_what_it_finds_on_servers() {
     for part in ["database", "broker"] {
         assert!(found.iter().any(|line| line.contains(part)), "{part} in {found:?}");
     }
+    for part in ["durability", "rights", "sequence", "clock", "pooling", "transactions"] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part} in {found:?}");
+    }
     let shown = servers.place.run(["doctor"]).with(0).out;
     assert!(shown.lines().all(|line| !line.starts_with("problem")), "{shown}");
+    let name = &servers.database.name;
+    let weaken = format!("alter database {name} set synchronous_commit = off");
+    servers.database.psql(&weaken).await.expect("a setting can be made");
+    let weak = servers.place.run(["doctor", "--json"]).json();
+    let findings = weak["findings"].as_array().expect("findings");
+    let durability = findings.iter().find(|finding| {
+        finding["subject"] == "database.durability" && finding["severity"] != "good"
+    });
+    assert!(durability.is_some_and(|finding| finding["advice"].is_string()), "{weak}");
 }
 
 #[tokio::test]

@@ -15,7 +15,8 @@ use crate::failure::Failure;
 /// Look at dead letters, send them again, or give them up
 #[derive(Debug, clap::Args)]
 #[command(after_help = "A dead letter is named by its reference (a number for those in the \
-    database, like orders/shipping#17 for those of the bus) or by the id of its message.\n\n\
+    database, like orders/shipping#17 for those of the bus, like orders.shipping/ID for those of \
+    RabbitMQ, whose queues [broker] subscriptions names) or by the id of its message.\n\n\
     Examples:\n  posthaste dead list --topic orders\n  posthaste dead show 17\n  \
     posthaste dead repost 17 18\n  posthaste dead discard 19 --reason 'test order'")]
 pub(crate) struct Arguments {

@@ -28,10 +28,10 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// References of a broker hold a `#`, which no number and no id does.
+    /// References of a broker hold a `#` or a `/`, which no number and no id does.
     pub(super) fn of(text: &str) -> Self {
         match text {
-            text if text.contains('#') => Self::Reference(Place::Broker),
+            text if text.contains(['#', '/']) => Self::Reference(Place::Broker),
             text if MessageId::from_str(text).is_ok() => Self::Id,
             _ => Self::Reference(Place::Database),
         }
@@ -156,6 +156,7 @@ mod tests {
     fn a_name_says_where_to_look() {
         assert_eq!(Name::of("17"), Name::Reference(Place::Database));
         assert_eq!(Name::of("orders/shipping#17"), Name::Reference(Place::Broker));
+        assert_eq!(Name::of("orders.shipping/17"), Name::Reference(Place::Broker));
         assert_eq!(Name::of("01932d4e-8f00-7a3b-9c4d-1e2f3a4b5c6d"), Name::Id);
     }
 }
