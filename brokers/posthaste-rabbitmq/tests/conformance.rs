@@ -10,7 +10,7 @@ use crate::support::{open, vhost};
 async fn rabbit(_lock: Duration) -> BrokerCase {
     let vhost = vhost().await;
     let (broker, second) = (open(&vhost.url()), open(&vhost.url()));
-    BrokerCase::new(broker, second).keep(vhost)
+    BrokerCase::new(broker, second).returning().keep(vhost)
 }
 
 posthaste_conformance::broker_suite!(rabbit);

@@ -101,7 +101,8 @@ pub trait Upkeep: Send + Sync {
 /// Figures of one destination at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {
-    /// Entries that are not sent yet and could be: neither parked, nor dead, nor before their time.
+    /// Entries that are not sent yet and could be: neither parked, nor dead, nor before their time,
+    /// nor set aside because nobody is bound to them.
     pub backlog: u64,
     /// Age of the oldest of these, in seconds since it was stated.
     pub oldest_unsent_seconds: Option<f64>,

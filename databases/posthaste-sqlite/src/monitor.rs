@@ -44,7 +44,8 @@ const ASIDE: &str = concat!(
     ") \
      and not (?2 and h.key is not null and exists (select 1 from posthaste_held p \
        indexed by posthaste_held_line where p.destination = ?1 and p.topic = h.topic \
-         and p.key = h.key and p.seq < h.seq and p.state not in ('due', 'unroutable') and p.state = 'parked'))"
+         and p.key = h.key and p.seq < h.seq \
+         and p.state not in ('due', 'unroutable') and p.state = 'parked'))"
 );
 
 /// Parameters: destination, after, topic, most rows. A row that the checkpoint has passed was sent

@@ -33,7 +33,8 @@ const READ: &str = concat!(
          then m.due_at - clock.now end as due_in, \
        m.key is not null and exists (select 1 from posthaste_held h \
          indexed by posthaste_held_line where h.destination = ?1 \
-         and h.topic = m.topic and h.key = m.key and h.state not in ('due', 'unroutable')) as blocked, \
+         and h.topic = m.topic and h.key = m.key \
+         and h.state not in ('due', 'unroutable')) as blocked, \
        (exists (select 1 from posthaste_held u indexed by posthaste_held_probe \
            where u.destination = ?1 and u.topic = m.topic and u.kind = m.kind \
            and u.state = 'unroutable' and u.ready_at > 0) \
@@ -48,8 +49,9 @@ const READ: &str = concat!(
 
 /// Parameters: destination, most rows, most bytes, most rows that are looked at. A row that waits
 /// for a retry is ready when all that is before it in its line is; a row that was not due, or that
-/// is tried for its route, never waits for anybody here, it is only told that it has to. Those that could be sent the longest are
-/// looked at; one of them that stands behind one that is not looked at waits for it.
+/// is tried for its route, never waits for anybody here, it is only told that it has to. Those that could be
+/// sent the longest are looked at; one of them that stands behind one that is not looked at waits
+/// for it.
 const READY: &str = concat!(
     "with clock (now) as materialized (select ",
     now!(),
@@ -65,7 +67,8 @@ const READY: &str = concat!(
        where h.destination = ?1 and h.seq = n.seq and (h.state in ('due', 'unroutable') \
          or h.state = 'retry' and (h.key is null or not exists (select 1 from posthaste_held e \
            indexed by posthaste_held_line where e.destination = ?1 and e.topic = h.topic \
-             and e.key = h.key and e.state not in ('due', 'unroutable') and e.seq < h.seq and not (e.state = 'retry' \
+             and e.key = h.key and e.state not in ('due', 'unroutable') \
+             and e.seq < h.seq and not (e.state = 'retry' \
                and (e.ready_at, e.seq) <= (edge.ready_at, edge.seq))))) \
        order by h.seq limit ?2 + 1), \
      ready (seq, size) as materialized (select f.seq, 256 + coalesce(octet_length(o.headers), 0) \

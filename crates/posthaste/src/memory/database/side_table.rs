@@ -1,7 +1,8 @@
 //! The side table of one destination: what could not be sent at once, and when it may be.
 //!
 //! Rows that failed, that are parked and those behind them block their key; rows that are not yet
-//! due, or that nobody is bound to, do not. Invariant after [`SideTable::normalise`]: no key's first blocking row is `Behind`.
+//! due, or that nobody is bound to, do not. Invariant after [`SideTable::normalise`]: no key's first
+//! blocking row is `Behind`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
