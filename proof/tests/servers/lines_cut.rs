@@ -23,14 +23,14 @@ const STALL: Duration = Duration::from_millis(2600);
 const PASS: Duration = Duration::from_secs(20);
 
 /// A campaign whose relays reach their servers through proxies.
-struct Lines {
-    site: Site,
+pub(super) struct Lines {
+    pub(super) site: Site,
     to_database: Proxy,
     to_broker: Proxy,
 }
 
 impl Lines {
-    async fn new(chance: &Chance) -> Result<Option<Self>, Failure> {
+    pub(super) async fn new(chance: &Chance) -> Result<Option<Self>, Failure> {
         let Some(site) = Site::shared(chance).await? else { return Ok(None) };
         let to_database = Proxy::before(site.database.server().port()).await?;
         let to_broker = Proxy::before(site.vhost.server().port()).await?;
@@ -193,30 +193,51 @@ async fn disturb(line: &Proxy, fault: u64, chance: &mut Chance) {
     }
 }
 
-/// The line of one of two relays is silent for good: the other one takes over, and the first one
-/// changes nothing when it is heard again.
+/// The line of one of two relays is silent: the other one takes over, and the first one changes
+/// nothing when it is heard again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_its_database_does_not_hear_is_replaced() -> Result<(), Failure> {
     let chance = Chance::from_environment(265);
     let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
-    let mut crew = lines.crew(&[relay()]).await?;
-    let (site, line) = (&lines.site, &lines.to_database);
-    site.goes_on(20).await?;
-    crew.add("relay 2", [relay()]).await?;
-    for direction in [Direction::ToServer, Direction::ToClient] {
-        site.goes_on(20).await?;
-        line.stall(direction);
-        let by_second = "select count(*) from posthaste_lease where name like 'relay/default/%' \
-             and owner like 'relay 2 #%' and expires_at > clock_timestamp()";
-        site.world.until(by_second, 4, SOON).await?;
-        site.goes_on(40).await?;
-        line.heal().await;
-        let by_first = "select count(*) from posthaste_lease where name like 'relay/default/%' \
-             and owner like 'relay 1 #%' and expires_at > clock_timestamp()";
-        site.world.until(by_first, 1, SOON).await?;
-    }
-    let truth = site.judged(crew).await?;
+    let crew = lines.silenced(&[Direction::ToServer, Direction::ToClient]).await?;
+    let truth = lines.site.judged(crew).await?;
     truth.is_worth(150, 0)?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     lines.site.world.remove()
+}
+
+impl Lines {
+    /// Silences one of two relays in each of the directions until the other one leads everything,
+    /// and lets it be heard again with what it has said meanwhile.
+    pub(super) async fn silenced(
+        &self,
+        directions: &[Direction],
+    ) -> Result<Crew<'_, Postgres>, Failure> {
+        let mut crew = self.crew(&[relay()]).await?;
+        let (world, line) = (&self.site.world, &self.to_database);
+        self.site.goes_on(20).await?;
+        crew.add("relay 2", [relay()]).await?;
+        for direction in directions {
+            self.site.goes_on(20).await?;
+            // Confirms are held back until the line is silent, so that settlements meet the silence.
+            self.to_broker.stall(Direction::ToClient);
+            let sent = self.to_broker.bytes(Direction::ToServer) + 300;
+            self.to_broker.wait_for(PASS, |counts| counts.to_server >= sent).await;
+            line.stall(*direction);
+            self.to_broker.heal().await;
+            world.until(&led_by("relay 2"), 4, SOON).await?;
+            self.site.goes_on(40).await?;
+            line.heal().await;
+            world.until(&led_by("relay 1"), 1, SOON).await?;
+        }
+        Ok(crew)
+    }
+}
+
+/// How many lanes a node leads.
+fn led_by(node: &str) -> String {
+    format!(
+        "select count(*) from posthaste_lease where name like 'relay/default/%' \
+         and owner like '{node} #%' and expires_at > clock_timestamp()"
+    )
 }

@@ -1,30 +1,36 @@
 //! The proofs on servers can fail: a rule that is broken around a seam ends in a broken promise, in
 //! the count that the rule is there for.
 
-use posthaste_history::{Report, Verdict};
-use posthaste_proof::chance::Chance;
-use posthaste_proof::node::Sabotage;
-use posthaste_proof::truth::told;
-use posthaste_proof::{Failure, Job};
 use std::time::Duration;
 
-use super::site::Site;
+use posthaste::Outbox;
+use posthaste_history::{Report, Verdict};
+use posthaste_proof::Failure;
+use posthaste_proof::chance::Chance;
+use posthaste_proof::node::Sabotage;
+use posthaste_proof::shop::Behaviour;
+use posthaste_proof::truth::told;
+use posthaste_servers::Direction;
+use sqlx::{Connection, Executor, PgConnection};
+
+use super::lines_cut::Lines;
+use super::site::{Site, writer};
 use crate::crew::Crew;
-use crate::rig::{BOOKED, SOON, consumers};
+use crate::rig::{BOOKED, SOON, consumers, order, relay, state};
 
 /// How long nothing may move before it is clear that something is missing.
 const MISSING: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_that_skips_is_noticed_on_servers() -> Result<(), Failure> {
-    let Some(report) = broken(Sabotage::CursorThatSkips, "relay").await? else { return Ok(()) };
+    let Some(report) = broken(Sabotage::CursorThatSkips, "relay", 4).await? else { return Ok(()) };
     assert!(report.lost > 0 && report.phantom + report.double_effects == 0, "{}", told(&report));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_order_is_noticed_on_servers() -> Result<(), Failure> {
-    let Some(report) = broken(Sabotage::IgnoreOrder, "relay").await? else { return Ok(()) };
+    let Some(report) = broken(Sabotage::IgnoreOrder, "relay", 0).await? else { return Ok(()) };
     let Report { lost, order_violations, double_effects, .. } = report;
     assert!(order_violations > 0 && lost + double_effects == 0, "{}", told(&report));
     Ok(())
@@ -33,7 +39,7 @@ async fn a_wrong_order_is_noticed_on_servers() -> Result<(), Failure> {
 /// Relays that settle too early and are killed then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settling_before_the_confirm_is_noticed_on_servers() -> Result<(), Failure> {
-    let Some(report) = broken(Sabotage::SettleBeforeConfirm, "relay").await? else {
+    let Some(report) = broken(Sabotage::SettleBeforeConfirm, "relay", 4).await? else {
         return Ok(());
     };
     assert!(report.lost > 0 && report.phantom + report.double_effects == 0, "{}", told(&report));
@@ -43,7 +49,7 @@ async fn settling_before_the_confirm_is_noticed_on_servers() -> Result<(), Failu
 /// Consumers that are killed between commit and settlement, and do not remember.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inbox_that_remembers_nothing_is_noticed_on_servers() -> Result<(), Failure> {
-    let Some(report) = broken(Sabotage::CommitBeforeInbox, "consumer").await? else {
+    let Some(report) = broken(Sabotage::CommitBeforeInbox, "consumer", 4).await? else {
         return Ok(());
     };
     assert!(report.double_effects > 0 && report.lost + report.phantom == 0, "{}", told(&report));
@@ -51,19 +57,20 @@ async fn an_inbox_that_remembers_nothing_is_noticed_on_servers() -> Result<(), F
 }
 
 /// A campaign in which some nodes are saboteurs, and are killed now and then.
-async fn broken(sabotage: Sabotage, saboteur: &str) -> Result<Option<Report>, Failure> {
+async fn broken(sabotage: Sabotage, saboteur: &str, kills: i64) -> Result<Option<Report>, Failure> {
     let chance = Chance::from_environment(271);
     let Some(site) = Site::shared(&chance).await? else { return Ok(None) };
     site.declare().await?;
     let mut crew = Crew::of(&site.world);
-    for (name, jobs) in [("consumer", consumers().to_vec()), ("relay", vec![crate::rig::relay()])] {
+    for (name, jobs) in [("consumer", consumers().to_vec()), ("relay", vec![relay()])] {
         let mut node = site.world.node(name, jobs);
         node.sabotage = (name == saboteur).then_some(sabotage);
         crew.add_node(node).await?;
     }
-    crew.add("writer", [Job::clone(&super::site::writer())]).await?;
-    for kill in 1..=4 {
-        site.world.until(BOOKED, 40 * kill, SOON).await?;
+    crew.add("writer", [writer()]).await?;
+    site.world.until(BOOKED, 100, SOON).await?;
+    for kill in 1..=kills {
+        site.world.until(BOOKED, 100 + 40 * kill, SOON).await?;
         crew.kill(saboteur)?;
         crew.restart(saboteur).await?;
     }
@@ -75,4 +82,43 @@ async fn broken(sabotage: Sabotage, saboteur: &str) -> Result<Option<Report>, Fa
     assert!(truth.kept().is_err(), "a broken promise is a failed proof");
     site.world.remove()?;
     Ok(Some(truth.report))
+}
+
+/// A database that takes settlements under any token, and a relay that is heard too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_without_its_fence_is_noticed() -> Result<(), Failure> {
+    let chance = Chance::from_environment(272);
+    let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
+    let fence = " AND l.token = lease_token AND l.settlement < number";
+    lines.site.weaken("settle", fence, "").await?;
+    let mut crew = lines.silenced(&[Direction::ToServer]).await?;
+    lines.site.end_writers(&mut crew).await?;
+    lines.site.world.rest(MISSING).await?;
+    crew.finish_all(&["relay", "consumer"]).await?;
+    let judgement = lines.site.world.truth().await?.kept();
+    let broken = judgement.err().ok_or("a fence that is missing went unnoticed")?.to_string();
+    assert!(broken.contains("old lease") || broken.contains("broken:"), "{broken}");
+    lines.site.world.remove()
+}
+
+/// A database whose relay does not look back for what committed late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_never_looks_back_is_noticed() -> Result<(), Failure> {
+    let chance = Chance::from_environment(273);
+    let Some(site) = Site::shared(&chance).await? else { return Ok(()) };
+    site.weaken("read_outbox", "IF late_after < late_through THEN", "IF false THEN").await?;
+    let mut late = PgConnection::connect(&site.world.database_url).await?;
+    late.execute("begin").await?;
+    let outbox = Outbox::new(site.world.database.clone());
+    state(&outbox, &mut late, &[order("ann", 1, Behaviour::Good, "late")]).await?;
+    let mut crew = site.crew(1).await?;
+    site.goes_on(50).await?;
+    late.execute("commit").await?;
+    site.goes_on(20).await?;
+    site.end_writers(&mut crew).await?;
+    site.world.rest(MISSING).await?;
+    crew.finish_all(&["relay", "consumer"]).await?;
+    let report = site.world.truth().await?.report;
+    assert!(report.lost > 0 && report.phantom + report.double_effects == 0, "{}", told(&report));
+    site.world.remove()
 }

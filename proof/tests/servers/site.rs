@@ -127,6 +127,26 @@ impl Site {
         Ok(())
     }
 
+    /// Takes a rule out of a function of the database, which must have it.
+    pub(super) async fn weaken(
+        &self,
+        function: &str,
+        rule: &str,
+        instead: &str,
+    ) -> Result<(), Failure> {
+        let statement = format!(
+            "do $do$ declare \
+             before constant text := pg_get_functiondef('posthaste.{function}'::regproc); \
+             after constant text := replace(before, $rule${rule}$rule$, $rule${instead}$rule$); \
+             begin \
+             if before = after then raise exception 'there is no such rule'; end if; \
+             execute after; \
+             end $do$"
+        );
+        self.database.psql(&statement).await?;
+        Ok(())
+    }
+
     /// Messages in a queue, delivered or not; the server's answer may be some seconds old.
     pub(super) async fn depth(&self, queue: &str) -> Option<u64> {
         self.vhost.describe("queues", queue).await.and_then(|queue| queue["messages"].as_u64())
@@ -160,7 +180,13 @@ pub(super) fn relay() -> Job {
 
 /// A writer that goes on until it is asked to end.
 pub(super) fn writer() -> Job {
-    Job::Write(Writing { transactions: u64::MAX, pause_ms: 6, ..Writing::default() })
+    Job::Write(Writing {
+        transactions: u64::MAX,
+        pause_ms: 6,
+        rollback_one_in: 4,
+        savepoint_one_in: 5,
+        ..Writing::default()
+    })
 }
 
 /// Lets some time pass, because time is what the faults are spread over.
