@@ -542,7 +542,7 @@ CREATE FUNCTION posthaste.read_outbox(
     still_running xid8[], still_below xid8,
     new_after bigint, new_through bigint, most bigint, bytes bigint
 ) RETURNS TABLE (
-    snapshot text, seq bigint, xid xid8, hash bigint, mine boolean, fits boolean, size integer,
+    snapshot text, seq bigint, xid bigint, hash bigint, mine boolean, fits boolean, size integer,
     id uuid, topic text, kind text, key text, content_type text, headers text,
     stated_at timestamptz, due_at timestamptz, payload text, payload_bytes bytea, blocked boolean,
     unroutable boolean
@@ -600,7 +600,7 @@ BEGIN
                 SELECT s.*, s.mine AND used - s.size
                     + sum(s.size) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) < bytes AS fits
                 FROM sized s)
-            SELECT NULL, f.seq, f.xid, f.hash, f.mine, f.fits, f.size,
+            SELECT NULL, f.seq, f.xid::text::bigint, f.hash, f.mine, f.fits, f.size,
                 CASE WHEN f.fits THEN f.id END, CASE WHEN f.fits THEN f.topic END,
                 CASE WHEN f.fits THEN f.kind END, CASE WHEN f.fits THEN f.key END,
                 CASE WHEN f.fits THEN f.content_type END, CASE WHEN f.fits THEN f.headers::text END,
@@ -648,7 +648,7 @@ BEGIN
             SELECT s.*, s.mine AND used - s.size
                 + sum(s.size) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) < bytes AS fits
             FROM sized s)
-        SELECT NULL, f.seq, f.xid, f.hash, f.mine, f.fits, f.size,
+        SELECT NULL, f.seq, f.xid::text::bigint, f.hash, f.mine, f.fits, f.size,
             CASE WHEN f.fits THEN f.id END, CASE WHEN f.fits THEN f.topic END,
             CASE WHEN f.fits THEN f.kind END, CASE WHEN f.fits THEN f.key END,
             CASE WHEN f.fits THEN f.content_type END, CASE WHEN f.fits THEN f.headers::text END,
@@ -687,7 +687,7 @@ BEGIN
             SELECT s.*, s.mine AND used - s.size
                 + sum(s.size) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) < bytes AS fits
             FROM sized s)
-        SELECT NULL, f.seq, f.xid, f.hash, f.mine, f.fits, f.size,
+        SELECT NULL, f.seq, f.xid::text::bigint, f.hash, f.mine, f.fits, f.size,
             CASE WHEN f.fits THEN f.id END, CASE WHEN f.fits THEN f.topic END,
             CASE WHEN f.fits THEN f.kind END, CASE WHEN f.fits THEN f.key END,
             CASE WHEN f.fits THEN f.content_type END, CASE WHEN f.fits THEN f.headers::text END,

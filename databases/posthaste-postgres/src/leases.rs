@@ -40,7 +40,8 @@ const ACQUIRE: &str = "insert into posthaste.lease as l (name, owner, token, exp
 const KNOW: &str = "insert into posthaste.checkpoint \
        (destination, lane, of, token, through, moved_at) \
      select $1, g.lane, d.lanes, $2, 0, clock_timestamp() \
-     from (select coalesce((select now from posthaste.lanes where destination = $1), 1) as lanes) d, \
+     from (select coalesce((select now from posthaste.lanes where destination = $1), 1) \
+         as lanes) d, \
        generate_series(0, d.lanes - 1) as g (lane) \
      on conflict (destination, of, lane) do nothing";
 

@@ -25,7 +25,8 @@ const HELD: &str = "select count(*) filter (where state = 'due'), \
 /// Parameters: destination, lane, of how many, above, up to, transactions in progress, from which
 /// transaction on, whether a key is parked. How many rows that commit late could be sent, and the
 /// age of the oldest in seconds.
-const LATE: &str = "select count(*), extract(epoch from clock_timestamp() - min(o.stated_at))::float8 \
+const LATE: &str = "select count(*), \
+       extract(epoch from clock_timestamp() - min(o.stated_at))::float8 \
      from posthaste.outbox o where o.seq > $4 and o.seq <= $5 \
      and (o.xid = any($6::text[]::xid8[]) or o.xid >= $7::text::xid8) \
      and ($3 = 1 or posthaste.lane_hash(o.key, o.id) % $3 = $2) \
@@ -36,7 +37,8 @@ const LATE: &str = "select count(*), extract(epoch from clock_timestamp() - min(
 
 /// Parameters: destination, lane, of how many, above, whether a key is parked. The same of the rows
 /// that the reader has not come to.
-const NEW: &str = "select count(*), extract(epoch from clock_timestamp() - min(o.stated_at))::float8 \
+const NEW: &str = "select count(*), \
+       extract(epoch from clock_timestamp() - min(o.stated_at))::float8 \
      from posthaste.outbox o where o.seq > $4 \
      and ($3 = 1 or posthaste.lane_hash(o.key, o.id) % $3 = $2) \
      and (o.due_at is null or o.due_at <= clock_timestamp()) \
@@ -67,15 +69,16 @@ const RATES: &str = "select coalesce(sum(sent), 0)::float8 / 60, \
      from posthaste.batch where destination = $1 and at > clock_timestamp() - interval '1 minute'";
 
 /// Parameters: destination, after, topic, most rows.
-const ENTRIES: &str = "select o.seq, o.xid, posthaste.lane_hash(o.key, o.id) as hash, o.id, o.topic, \
-       o.kind, o.key, o.stated_at, h.state, coalesce(h.attempts, 0) as attempts, h.ready_at, \
+const ENTRIES: &str = "select o.seq, o.xid::text::bigint as xid, \
+       posthaste.lane_hash(o.key, o.id) as hash, o.id, o.topic, o.kind, o.key, o.stated_at, h.state, coalesce(h.attempts, 0) as attempts, h.ready_at, \
        h.detail, exists (select 1 from posthaste.dead_letter d \
          where d.side = 'relay' and d.name = $1 and d.seq = o.seq) as is_dead \
      from posthaste.outbox o left join posthaste.held h on h.destination = $1 and h.seq = o.seq \
      where o.seq > $2 and ($3::text is null or o.topic = $3) order by o.seq limit $4";
 
 /// The same, only those that wait for more than their turn.
-const STUCK: &str = "select h.seq, '0'::xid8 as xid, h.hash, o.id, h.topic, h.kind, h.key, o.stated_at, \
+const STUCK: &str = "select h.seq, 0::bigint as xid, h.hash, o.id, h.topic, h.kind, h.key, \
+       o.stated_at, \
        h.state, h.attempts, h.ready_at, h.detail, false as is_dead \
      from posthaste.held h left join posthaste.outbox o on o.seq = h.seq \
      where h.destination = $1 and h.seq > $2 and ($3::text is null or h.topic = $3) \
@@ -85,7 +88,7 @@ const STUCK: &str = "select h.seq, '0'::xid8 as xid, h.hash, o.id, h.topic, h.ki
 /// The word for a row that is not held.
 fn state(row: &PgRow, frontiers: &[Frontier]) -> Result<&'static str, sqlx::Error> {
     let seq = number::count(row.try_get("seq")?);
-    let xid = number::count(row.try_get_unchecked("xid")?);
+    let xid = number::count(row.try_get("xid")?);
     let hash = number::count(row.try_get::<Option<i64>, _>("hash")?.unwrap_or(0));
     let lanes = u64::try_from(frontiers.len()).unwrap_or(1).max(1);
     let lane = usize::try_from(hash % lanes).ok().and_then(|lane| frontiers.get(lane));

@@ -7,8 +7,8 @@
 //! together, in one short transaction for which no transaction that has written to the outbox may
 //! be open: it is tried now and then and given up within milliseconds, for which writers wait.
 //!
-//! A partition is emptied while it alone is locked. Writers are not in it, and readers wait: so what
-//! is not sent yet, or may still be needed, is known exactly.
+//! A partition is emptied while it alone is locked. Writers are not in it, and readers wait: so
+//! what is not sent yet, or may still be needed, is known exactly.
 
 use std::time::Duration;
 

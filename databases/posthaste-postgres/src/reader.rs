@@ -60,11 +60,6 @@ fn entry(row: &PgRow, now: Timestamp) -> Result<Entry, sqlx::Error> {
     })
 }
 
-/// An `xid8`, for which the driver has no type.
-fn xid(row: &PgRow) -> Result<u64, sqlx::Error> {
-    row.try_get_unchecked::<i64, _>("xid").map(number::count)
-}
-
 fn texts(ids: &[u64]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
@@ -87,7 +82,7 @@ impl Found {
             room -= usize::from(mine);
             taken.push(Row {
                 seq: number::count(row.try_get("seq")?),
-                xid: xid(row)?,
+                xid: number::count(row.try_get("xid")?),
                 hash: number::count(row.try_get("hash")?),
                 bytes: 1,
                 body: if mine { Some(entry(row, now)?) } else { None },

@@ -22,7 +22,7 @@ use crate::{Postgres, lanes, number};
 
 /// Parameters: above which row, how old in microseconds, most rows, below which row. Of each row
 /// that stands there, whether it is old, and whether somebody may still need it.
-const LOOK: &str = "select o.seq, o.xid, posthaste.lane_hash(o.key, o.id) as hash, \
+const LOOK: &str = "select o.seq, o.xid::text::bigint as xid, posthaste.lane_hash(o.key, o.id) as hash, \
        coalesce(o.stated_at < clock_timestamp() - $2 * interval '1 microsecond', false) as is_old, \
        exists (select 1 from posthaste.held h where h.seq = o.seq and h.destination in \
            (select c.destination from posthaste.checkpoint c)) \
@@ -118,7 +118,7 @@ impl Store {
             .map_err(self.failed("looking for old messages"))?;
         let old = |row: &sqlx::postgres::PgRow| -> Result<Old, sqlx::Error> {
             let seq: i64 = row.try_get("seq")?;
-            let xid = number::count(row.try_get_unchecked("xid")?);
+            let xid = number::count(row.try_get("xid")?);
             let hash = number::count(row.try_get::<Option<i64>, _>("hash")?.unwrap_or(0));
             let (is_old, is_needed): (bool, bool) =
                 (row.try_get("is_old")?, row.try_get("is_needed")?);

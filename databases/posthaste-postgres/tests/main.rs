@@ -11,6 +11,7 @@ mod examples;
 mod fixture;
 mod inbox;
 mod partitions;
+mod pooled;
 mod reading;
 mod roles;
 mod schema;
