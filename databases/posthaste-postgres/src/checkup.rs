@@ -4,9 +4,10 @@
 //! that all is well. What a role may not see is said and hides nothing else.
 
 use posthaste_core::finding::{Finding, Severity};
+use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::doctor::{good, problem};
+use crate::doctor::{ask, good, problem};
 use crate::error;
 use crate::store::Store;
 
@@ -208,8 +209,11 @@ const CHECKS: [Check; 16] = [
 pub(crate) async fn findings(store: &Store, connection: &mut PgConnection) -> Vec<Finding> {
     let mut findings = Vec::new();
     for check in &CHECKS {
-        let asked = store.query_scalar::<String>(check.statement).persistent(false);
-        match asked.fetch_all(&mut *connection).await {
+        let question = store.namespace.text(check.statement).into_owned();
+        let answer = ask(&mut *connection, question).await;
+        let words = answer.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+        let words: Result<Vec<String>, sqlx::Error> = words;
+        match words {
             Ok(wrong) if wrong.is_empty() => findings.push(good(check.subject, check.well)),
             Ok(wrong) => findings.extend(wrong.into_iter().map(|what| {
                 Finding::new(check.severity, check.subject, what).advise(check.advice)
@@ -227,10 +231,10 @@ pub(crate) async fn findings(store: &Store, connection: &mut PgConnection) -> Ve
 
 async fn payload_limit(store: &Store, connection: &mut PgConnection) -> Option<Finding> {
     const SUBJECT: &str = "database.payload_limit";
-    let asked = store
-        .query_scalar::<i64>("select value from posthaste.setting where name = 'payload_limit'")
-        .persistent(false);
-    let table = match asked.fetch_optional(connection).await {
+    let question = "select value from posthaste.setting where name = 'payload_limit'";
+    let answer = ask(connection, store.namespace.text(question).into_owned()).await;
+    let limit = answer.and_then(|rows| rows.first().map(|row| row.try_get(0)).transpose());
+    let table: i64 = match limit {
         Ok(table) => table.unwrap_or(1024 * 1024),
         Err(refused) if error::is_denied(&refused) => return None,
         Err(other) => return Some(problem(&store.error("looking at the schema", other))),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use posthaste_core::StoreError;
 use posthaste_core::finding::{Finding, Severity};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow, Row as _};
 
 use crate::checkup;
 use crate::connect::transport;
@@ -27,32 +27,30 @@ pub(crate) fn problem(error: &StoreError) -> Finding {
 /// Looks at the server, then at what is in the schema; stops at what hides the rest.
 pub(crate) async fn findings(store: &Arc<Store>) -> Vec<Finding> {
     let mut findings = vec![transport(&store.pool.connect_options())];
-    let mut connection = match store.pool.acquire().await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let said = store.error("connecting", error).to_string();
-            findings.push(Finding::new(Severity::Problem, SUBJECT, said));
-            return findings;
-        }
-    };
-    match look(store, &mut connection).await {
-        Ok(more) => findings.extend(more),
-        Err(error) => findings.push(problem(&error)),
+    if let Err(error) = store.at_length().during(look(store, &mut findings)).await {
+        findings.push(problem(&error));
     }
     findings
 }
 
-async fn look(store: &Store, connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
-    let mut findings = server(store, &mut *connection).await?;
-    let found = schema::version(store, &mut *connection).await?;
-    match schema::refuse_other(found) {
-        Ok(()) => {
-            findings.push(good(SUBJECT, format!("the schema has version {VERSION}, as needed")));
-            findings.extend(checkup::findings(store, connection).await);
+async fn look(store: &Arc<Store>, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+    let mut connection = match store.lend().await {
+        Ok(connection) => connection,
+        Err(error) => {
+            findings.push(Finding::new(Severity::Problem, SUBJECT, error.to_string()));
+            return Ok(());
         }
-        Err(error) => findings.push(problem(&error)),
-    }
-    Ok(findings)
+    };
+    findings.extend(server(store, &mut connection).await?);
+    let own = Arc::clone(store);
+    let found = detached(store.promptly(), async move {
+        let mut transaction = own.begin_unchecked().await?;
+        schema::version(&own, &mut transaction).await
+    });
+    schema::refuse_other(found.await?)?;
+    findings.push(good(SUBJECT, format!("the schema has version {VERSION}, as needed")));
+    findings.extend(checkup::findings(store, &mut connection).await);
+    Ok(())
 }
 
 /// What one setting of the server means; `None` if it is as it should be.
@@ -83,14 +81,16 @@ fn durability(name: &str, value: &str) -> Option<Finding> {
 
 async fn server(store: &Store, connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
     let failed = store.failed("looking at the server");
-    let (version, number, standby, ahead): (String, i32, bool, f64) = sqlx::query_as(
+    let rows = ask(
+        &mut *connection,
         "select current_setting('server_version'), current_setting('server_version_num')::int4, \
-         pg_is_in_recovery(), extract(epoch from clock_timestamp())::float8",
-    )
-    .persistent(false)
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(&failed)?;
+         pg_is_in_recovery(), extract(epoch from clock_timestamp())::float8"
+            .to_owned(),
+    );
+    let rows = rows.await.map_err(&failed)?;
+    let Some(row) = rows.first() else { return Ok(Vec::new()) };
+    let (version, number, standby, ahead): (String, i32, bool, f64) =
+        FromRow::from_row(row).map_err(&failed)?;
     let mut findings = vec![good(SUBJECT, format!("{} is PostgreSQL {version}", store.place()))];
     if number < 140_000 {
         let what = format!("PostgreSQL {version} is too old");
@@ -105,12 +105,9 @@ async fn server(store: &Store, connection: &mut PgConnection) -> Result<Vec<Find
     findings.push(clock(ahead));
     let before = findings.len();
     for name in ["fsync", "full_page_writes", "synchronous_commit"] {
-        let value: String = sqlx::query_scalar(AssertSqlSafe(format!("show {name}")))
-            .persistent(false)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(&failed)?;
-        findings.extend(durability(name, &value));
+        for row in ask(&mut *connection, format!("show {name}")).await.map_err(&failed)? {
+            findings.extend(durability(name, row.try_get(0).map_err(&failed)?));
+        }
     }
     if findings.len() == before {
         findings.push(good("database.durability", "a commit survives a crash of the machine"));
@@ -160,20 +157,22 @@ async fn pooling(store: &Store, connection: &mut PgConnection) -> Finding {
 }
 
 async fn is_lent(store: &Store, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let before: String = sqlx::query_scalar("select clock_timestamp()::text")
-        .persistent(false)
-        .fetch_one(connection)
-        .await?;
+    let now = ask(connection, "select clock_timestamp()::text".to_owned()).await?;
+    let now: &str = now.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
     let mut fresh = (*store.pool.connect_options()).clone().connect().await?;
-    // Asked in one go, because two questions may be answered by two connections.
-    let older = sqlx::query_scalar(
-        "select coalesce((select backend_start < $1::text::timestamptz \
-         from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())), false)",
-    )
-    .bind(before)
-    .persistent(false)
-    .fetch_one(&mut fresh)
-    .await;
+    let question = format!(
+        "select coalesce((select backend_start < '{now}'::timestamptz \
+         from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())), false)"
+    );
+    let older = ask(&mut fresh, question).await;
     fresh.close().await?;
-    older
+    older?.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+}
+
+/// Asks in one step, which works through every pooler.
+pub(crate) async fn ask(
+    connection: &mut PgConnection,
+    question: String,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(question)).fetch_all(connection).await
 }
