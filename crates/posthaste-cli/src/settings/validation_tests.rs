@@ -120,3 +120,22 @@ fn what_nobody_is_bound_to_waits_unless_the_relay_or_its_topic_says_otherwise() 
     assert_eq!(relay.topics["invoices"].unroutable, OnUnroutable::Dead);
     assert_eq!(refused("relay.unroutable", "drop").subject, "relay.unroutable");
 }
+
+#[test]
+fn options_reach_the_backend_that_takes_them_and_no_other() {
+    let given =
+        [("database.url", "pg://h/a"), ("database.schema", "shop"), ("database.connections", "4")];
+    let database = checked(&given, Needs::default()).unwrap().database.unwrap();
+    assert_eq!(database.options.schema.as_deref(), Some("shop"));
+    assert_eq!(database.options.connections, Some(4));
+    let finding = refused("database.schema", "shop");
+    assert!(finding.what.contains("sqlite: takes no such option"), "{}", finding.what);
+    let both = [("database.url", "pg://h/a"), ("database.lock_timeout", "1s")];
+    let findings = checked(&both, Needs::default()).unwrap_err();
+    assert_eq!(findings[0].subject, "database.lock_timeout");
+    let advice = findings[0].advice.as_deref().unwrap_or_default();
+    assert!(advice.contains("schema, connections"), "{advice}");
+    let many = [("database.url", "pg://h/a"), ("database.connections", "1")];
+    assert_eq!(checked(&many, Needs::default()).unwrap_err()[0].subject, "database.connections");
+    assert_eq!(refused("relay.lanes", "65").subject, "relay.lanes");
+}

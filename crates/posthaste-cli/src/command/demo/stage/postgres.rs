@@ -1,6 +1,8 @@
 //! The demo in PostgreSQL: one schema of its own for the tables of Posthaste, the shop and the
 //! consumers, which is dropped at the end.
 
+use std::time::Duration;
+
 use posthaste::HandlerError;
 use posthaste_core::transaction::Transactional;
 use posthaste_postgres::{Options, Postgres};
@@ -12,6 +14,12 @@ use crate::failure::{Failure, sentence};
 
 /// Enough for the writers, and for a look at what they do. Somebody's server has other guests.
 const CONNECTIONS: u32 = 6;
+
+/// How long a call waits for one of them, also where no server answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A statement of the child that was killed may be at its end a moment later.
+const TRIES: u32 = 3;
 
 impl Dialect for Postgres {
     // Others write meanwhile, and commit before it.
@@ -45,8 +53,12 @@ impl Dialect for Postgres {
 
     fn open(site: &Site, _: &str, _: bool) -> Result<Self, Failure> {
         let url = site.database.as_ref().map_or("", |address| address.expose());
-        let options =
-            Options { schema: site.name.clone(), connections: CONNECTIONS, ..Options::default() };
+        let options = Options {
+            schema: site.name.clone(),
+            connections: CONNECTIONS,
+            acquire_timeout: PATIENCE,
+            ..Options::default()
+        };
         let postgres = Self::open(url, options)?;
         if postgres.schema() != site.name {
             return Err(Failure::usage(
@@ -74,7 +86,7 @@ impl Dialect for Postgres {
     async fn leave(&self, site: &Site, keep: bool) -> Result<(), Failure> {
         let left = match keep {
             true => Ok(()),
-            false => self.drop_schema(site).await,
+            false => drop_schema(self, site).await,
         };
         self.pool().close().await;
         left
@@ -83,21 +95,20 @@ impl Dialect for Postgres {
 
 stage!(Postgres);
 
-/// What only a server needs.
-trait Leaving {
-    async fn drop_schema(&self, site: &Site) -> Result<(), Failure>;
-}
-
-impl Leaving for Postgres {
-    async fn drop_schema(&self, site: &Site) -> Result<(), Failure> {
-        let statement = format!("drop schema if exists \"{}\" cascade", site.name);
-        let dropped =
-            sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone())).execute(self.pool()).await;
-        dropped.map(drop).map_err(|error| {
-            Failure::failed(format!(
-                "the demo's schema is left in the database ({}); run: {statement}",
-                sentence(&error)
-            ))
-        })
+async fn drop_schema(postgres: &Postgres, site: &Site) -> Result<(), Failure> {
+    let statement = format!("drop schema if exists \"{}\" cascade", site.name);
+    let mut tries = 1;
+    loop {
+        let dropping = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()));
+        match dropping.execute(postgres.pool()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if Postgres::is_busy(&error) && tries < TRIES => tries += 1,
+            Err(error) => {
+                return Err(Failure::failed(format!(
+                    "the demo's schema is left in the database ({}); run: {statement}",
+                    sentence(&error)
+                )));
+            }
+        }
     }
 }
