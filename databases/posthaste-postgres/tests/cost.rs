@@ -83,9 +83,11 @@ async fn old_transactions_that_stay_open_cost_a_few_pages_each() {
     fixture.sql(&fill(1, 50_000)).await;
     let checkpoint = caught_up(&fixture).await;
     let running = Frontier::parse(&checkpoint).expect("a checkpoint").seen().in_progress().len();
-    assert_eq!(running, open.len(), "they are in the snapshot");
+    // Other tests of this server may have transactions open as well.
+    assert!(running >= open.len(), "they are in the snapshot: {running}");
     let busy = pages(&fixture, &reading(&checkpoint, 500)).await;
-    assert!(busy <= IDLE + 10 * 6, "{busy} pages with six open transactions");
+    let most = IDLE + 10 * u64::try_from(running).expect("few");
+    assert!(busy <= most, "{busy} pages with {running} open transactions");
 }
 
 #[tokio::test]
