@@ -3,7 +3,26 @@
 use posthaste_core::finding::{Finding, Severity};
 
 use crate::connection::Wire;
+use crate::greeting;
 use crate::rabbit::RabbitMq;
+
+/// What the broker says that it is. The client library keeps that to itself, so it is asked once
+/// more; an encrypted line is not opened for it.
+async fn version(rabbit: &RabbitMq) -> Option<String> {
+    let address = &rabbit.address;
+    if address.is_tls {
+        return None;
+    }
+    let within = address.connect_within.unwrap_or(rabbit.options.connect_within);
+    match tokio::time::timeout(within, greeting::ask(&address.host, address.port)).await {
+        Ok(Ok(greeting)) => Some(greeting),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the broker did not say what it is");
+            None
+        }
+        Err(_) => None,
+    }
+}
 
 /// Looks at the broker over a connection of its own.
 pub(crate) async fn findings(rabbit: &RabbitMq) -> Vec<Finding> {
@@ -16,6 +35,7 @@ pub(crate) async fn findings(rabbit: &RabbitMq) -> Vec<Finding> {
             let user = wire.user.escape_debug();
             findings.push(finding(Severity::Good, format!("reachable as user '{user}'")));
             wire.close().await;
+            findings.extend(version(rabbit).await.map(|what| finding(Severity::Good, what)));
         }
         Err(failure) => findings.push(finding(Severity::Problem, failure.to_string())),
     }

@@ -168,8 +168,23 @@ impl Wire {
     /// Says goodbye, and does not wait long for the answer.
     pub(crate) async fn close(&self) {
         let bye = self.connection.close(200, "bye".into());
-        if timeout(Duration::from_secs(2), bye).await.is_err() {
-            self.cutter.cut();
+        if let Ok(Err(error)) = timeout(Duration::from_secs(2), bye).await {
+            tracing::trace!(%error, "the connection was closed before");
+        }
+        self.cut();
+    }
+
+    /// Ends it on this side at once. The second handle keeps the socket of a lost connection open,
+    /// and with it whatever the broker still believes to be in our hands.
+    pub(crate) fn cut(&self) {
+        self.cutter.cut();
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if !self.is_up() {
+            self.cut();
         }
     }
 }

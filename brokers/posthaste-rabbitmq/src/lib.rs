@@ -29,6 +29,9 @@
 //! **What others publish** is delivered if its `message_id` is a UUID; otherwise it could not be told
 //! from a copy, and becomes a dead letter (`malformed`).
 //!
+//! The client library logs at its own discretion; at the level of warnings it shows messages that
+//! come back with their payload. Whoever keeps logs filters `lapin` to errors.
+//!
 //! ```no_run
 //! use posthaste_core::{Broker, Subscription};
 //! use posthaste_rabbitmq::{RabbitMq, RabbitMqOptions};
@@ -52,6 +55,7 @@ mod dead_letters;
 mod echo;
 mod envelope;
 mod error;
+mod greeting;
 mod grip;
 mod hold;
 mod link;

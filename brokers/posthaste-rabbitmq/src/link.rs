@@ -62,7 +62,9 @@ impl Link {
         {
             return Err(failure.clone());
         }
-        slot.wire = None;
+        if let Some(lost) = slot.wire.take() {
+            lost.cut();
+        }
         match Wire::open(&self.address, &self.options, self.purpose).await {
             Ok(wire) => {
                 tracing::debug!(address = %self.address, purpose = self.purpose, "connected");

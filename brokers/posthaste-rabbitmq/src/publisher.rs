@@ -221,7 +221,11 @@ impl Call {
         let outlet = opening.map_err(|_| late())??;
         ensure_open(outlet.wire.blocked())?;
         let standings = timeout_at(self.deadline, self.standings(&outlet)).await;
-        let standings = standings.map_err(|_| late())??;
+        let standings = match standings.unwrap_or_else(|_| Err(late())) {
+            Ok(standings) => standings,
+            Err(unavailable) if !self.is_written => return Err(unavailable),
+            Err(unavailable) => return Ok(self.finish(&unavailable.context)),
+        };
         let (sender, answers) = mpsc::unbounded_channel();
         self.send(&outlet, &standings, sender).await;
         let answered = self.collect(answers).await;

@@ -112,6 +112,7 @@ fn the_doctor_says_what_is_found() {
         let vhost = vhost().await;
         let findings = open(&vhost.url()).check().await;
         assert!(findings.iter().all(|it| it.severity == Severity::Good), "{findings:?}");
+        assert!(findings.iter().any(|it| it.what.starts_with("RabbitMQ ")), "{findings:?}");
         let remote = open("amqp://192.0.2.1?connection_timeout=50").check().await;
         let warned = remote.iter().any(|it| it.severity == Severity::Warning);
         assert!(warned && remote.iter().any(|it| it.what.contains("not encrypted")), "{remote:?}");

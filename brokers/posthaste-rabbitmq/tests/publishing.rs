@@ -59,6 +59,26 @@ fn among_many_exactly_those_that_came_back_are_unroutable() {
     });
 }
 
+/// A queue that confirms at once: what came back is confirmed together with what did not.
+#[test]
+fn those_that_came_back_are_told_apart_in_one_confirmation() {
+    run("told apart at once", async {
+        let vhost = vhost().await;
+        vhost.declare_exchange("quick", "topic").await;
+        vhost.declare_queue("quick", &json!({ "x-max-length": 0 })).await;
+        vhost.bind("quick", "quick", "#").await;
+        let rabbit = open(&vhost.url());
+        for round in 0..20 {
+            let topic = |n: usize| if (n + round).is_multiple_of(5) { "nobody" } else { "quick" };
+            let call: Vec<_> = (0..200).map(|n| message(topic(n))).collect();
+            for (stated, outcome) in call.iter().zip(publish(&rabbit, &call).await) {
+                let expected = stated.topic == "quick";
+                assert_eq!(is_accepted(&outcome), expected, "{} {outcome:?}", stated.topic);
+            }
+        }
+    });
+}
+
 /// A binding by kind: other kinds of the same topic are unroutable.
 #[test]
 fn a_route_is_a_topic_and_a_kind() {
