@@ -6,12 +6,17 @@ use std::time::Duration;
 use posthaste_core::finding::{Finding, Severity};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
+use tokio::time::timeout;
 
+use crate::lent::READY_WITHIN;
 use crate::options::Options;
 
 /// A connection that lay unused for this long is asked whether it still lives before it is lent.
 /// Asking each time would cost a round trip for every transaction.
 const FRESH: Duration = Duration::from_secs(2);
+
+/// How long that may take before the connection is closed and another one made.
+const FRESH_WITHIN: Duration = Duration::from_secs(3);
 
 /// What can be relied on from one statement to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,22 +56,46 @@ pub(crate) const USUAL_SETTINGS: &str = "set local search_path to default; \
      set local row_security to default; set local idle_in_transaction_session_timeout to default; \
      set local lock_timeout to default";
 
+/// Lets the server notice as well that nobody is there any more, and end what it began for them:
+/// by itself it would keep their locks for hours. It asks a silent client every half minute.
+fn keep_alive(answer_within: Duration) -> String {
+    let millis = answer_within.as_millis().min(86_400_000);
+    format!(
+        "; set session tcp_keepalives_idle = 30; set session tcp_keepalives_interval = 10; \
+         set session tcp_keepalives_count = 3; set session tcp_user_timeout = {millis}"
+    )
+}
+
+/// What is said of a connection that does not answer. The pool closes it at once.
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer came"))
+}
+
 /// A pool of our own.
 pub(crate) fn pool(connect: PgConnectOptions, session: Session, options: &Options) -> PgPool {
-    let set_up = settings("session", options.lock_timeout);
+    let set_up = [settings("session", options.lock_timeout), keep_alive(options.answer_within)];
+    let set_up = set_up.join("");
     let pool = PgPoolOptions::new()
         .max_connections(options.connections.max(2))
         .acquire_timeout(options.acquire_timeout)
         .test_before_acquire(false)
         .before_acquire(|connection, lent| {
             Box::pin(async move {
-                if lent.idle_for >= FRESH {
-                    connection.ping().await?;
+                if lent.idle_for < FRESH {
+                    return Ok(true);
                 }
-                Ok(true)
+                match timeout(FRESH_WITHIN, connection.ping()).await {
+                    Ok(lives) => lives.map(|()| true),
+                    Err(_) => Err(silent()),
+                }
             })
         })
-        .after_release(|connection, _| Box::pin(is_outside_of_transactions(connection)));
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let outside = timeout(READY_WITHIN, is_outside_of_transactions(connection));
+                outside.await.unwrap_or_else(|_| Err(silent()))
+            })
+        });
     let pool = match session {
         Session::Pooled => pool,
         Session::Own | Session::Foreign => pool.after_connect(move |connection, _| {

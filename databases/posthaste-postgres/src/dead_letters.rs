@@ -93,7 +93,7 @@ impl Postgres {
         let clean = |text: &str| text.replace('\0', " ");
         let (actor, reason) = (clean(actor), reason.map(clean));
         let store = Arc::clone(&self.store);
-        detached(async move {
+        detached(self.store.promptly(), async move {
             let mut connection = store.reading().await?;
             store
                 .query("select posthaste.act($1, $2, $3)")
@@ -103,7 +103,7 @@ impl Postgres {
                 .execute(&mut *connection)
                 .await
                 .map_err(store.failed("changing dead letters"))?;
-            connection.keep(&store).await?;
+            store.keep(connection).await?;
             store.committed();
             Ok(())
         })
@@ -120,7 +120,7 @@ fn numbered(reference: &str) -> Result<i64, StoreError> {
 #[async_trait]
 impl DeadLetters for Postgres {
     async fn list(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.letters(filter, None).await
+        self.store.promptly().during(self.letters(filter, None)).await
     }
 
     async fn get(&self, reference: &str) -> Result<Option<DeadLetter>, StoreError> {
@@ -128,7 +128,8 @@ impl DeadLetters for Postgres {
             return Ok(None);
         };
         let one = DeadFilter { limit: 1, ..DeadFilter::default() };
-        Ok(self.letters(&one, Some(number)).await?.pop())
+        let letters = self.letters(&one, Some(number));
+        Ok(self.store.promptly().during(letters).await?.pop())
     }
 
     async fn repost(&self, references: &[String], actor: &str) -> Result<(), StoreError> {

@@ -42,15 +42,30 @@ async fn look(store: &Arc<Store>, findings: &mut Vec<Finding>) -> Result<(), Sto
         }
     };
     findings.extend(server(store, &mut connection).await?);
-    let own = Arc::clone(store);
-    let found = detached(store.promptly(), async move {
-        let mut transaction = own.begin_unchecked().await?;
-        schema::version(&own, &mut transaction).await
-    });
-    schema::refuse_other(found.await?)?;
+    let found = version(store, &mut connection).await;
+    schema::refuse_other(found.map_err(store.failed("looking at the schema"))?)?;
     findings.push(good(SUBJECT, format!("the schema has version {VERSION}, as needed")));
     findings.extend(checkup::findings(store, &mut connection).await);
     Ok(())
+}
+
+/// The version of the schema, asked in single steps; see [`ask`].
+async fn version(store: &Store, connection: &mut PgConnection) -> Result<Option<u32>, sqlx::Error> {
+    // The name of a schema holds nothing that could end the text.
+    let there = format!(
+        "select exists (select 1 from pg_catalog.pg_class c \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = '{}' and c.relname = 'schema_version')",
+        store.namespace.name()
+    );
+    let there = ask(&mut *connection, there).await?;
+    if !there.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<bool, _>(0)? {
+        return Ok(None);
+    }
+    let highest = "select coalesce(max(version), 0) from posthaste.schema_version";
+    let highest = ask(connection, store.namespace.text(highest).into_owned()).await?;
+    let highest: i32 = highest.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    Ok(Some(u32::try_from(highest.max(0)).unwrap_or(u32::MAX)))
 }
 
 /// What one setting of the server means; `None` if it is as it should be.

@@ -163,7 +163,7 @@ impl Store {
     }
 
     async fn begin_attempt(self: &Arc<Self>, consumer: &str, id: Uuid) -> Result<u32, StoreError> {
-        let mut alone = self.alone().await?;
+        let mut alone = self.reading().await?;
         let begun: i32 = self
             .query_scalar(BEGIN)
             .bind(consumer)
@@ -171,7 +171,7 @@ impl Store {
             .fetch_one(&mut *alone)
             .await
             .map_err(self.failed("counting an attempt"))?;
-        self.finish(alone).await?;
+        self.keep(alone).await?;
         Ok(number::attempts(begun))
     }
 
@@ -182,7 +182,7 @@ impl Store {
         attempt: u32,
         detail: &str,
     ) -> Result<(), StoreError> {
-        let mut alone = self.alone().await?;
+        let mut alone = self.reading().await?;
         self.query(FAILURE)
             .bind(consumer)
             .bind(id)
@@ -191,7 +191,7 @@ impl Store {
             .execute(&mut *alone)
             .await
             .map_err(self.failed("noting a failure"))?;
-        self.finish(alone).await
+        self.keep(alone).await
     }
 
     async fn prune_inbox(
@@ -244,7 +244,8 @@ impl Store {
 impl Attempts for Postgres {
     async fn begin_attempt(&self, consumer: &str, id: MessageId) -> Result<u32, StoreError> {
         let (store, consumer) = (Arc::clone(&self.store), consumer.to_owned());
-        detached(async move { store.begin_attempt(&consumer, uuid(id)).await }).await
+        let begin = async move { store.begin_attempt(&consumer, uuid(id)).await };
+        detached(self.store.promptly(), begin).await
     }
 
     async fn record_failure(
@@ -256,8 +257,9 @@ impl Attempts for Postgres {
     ) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
         let (consumer, detail) = (consumer.to_owned(), detail.to_owned());
-        detached(async move { store.record_failure(&consumer, uuid(id), attempt, &detail).await })
-            .await
+        let record =
+            async move { store.record_failure(&consumer, uuid(id), attempt, &detail).await };
+        detached(self.store.promptly(), record).await
     }
 }
 
@@ -271,7 +273,7 @@ impl Inbox for Postgres {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.store.accept(connection, consumer, ids).await
+        self.store.promptly().during(self.store.accept(connection, consumer, ids)).await
     }
 
     async fn holds(
@@ -280,11 +282,16 @@ impl Inbox for Postgres {
         consumer: &str,
         id: MessageId,
     ) -> Result<bool, StoreError> {
-        let asked = self.store.query_scalar(HOLDS).bind(consumer).bind(uuid(id));
-        match asked.fetch_one(connection).await {
-            Err(error) if error::is_aborted(&error) => Ok(false),
-            answer => answer.map_err(self.store.failed("looking for the inbox entry of a message")),
-        }
+        let look = async {
+            let asked = self.store.query_scalar(HOLDS).bind(consumer).bind(uuid(id));
+            match asked.fetch_one(connection).await {
+                Err(error) if error::is_aborted(&error) => Ok(false),
+                answer => {
+                    answer.map_err(self.store.failed("looking for the inbox entry of a message"))
+                }
+            }
+        };
+        self.store.promptly().during(look).await
     }
 
     async fn bury(
@@ -294,14 +301,16 @@ impl Inbox for Postgres {
         message: &Message,
         burial: &Burial,
     ) -> Result<(), StoreError> {
-        self.store.bury(connection, consumer, message, burial).await
+        let bury = self.store.bury(connection, consumer, message, burial);
+        self.store.promptly().during(bury).await
     }
 }
 
 #[async_trait]
 impl InboxUpkeep for Postgres {
     async fn reposted(&self, consumer: &str, limit: usize) -> Result<Vec<Message>, StoreError> {
-        self.store.reposted(consumer, number::signed(limit)).await
+        let reposted = self.store.reposted(consumer, number::signed(limit));
+        self.store.promptly().during(reposted).await
     }
 
     async fn prune_inbox(
@@ -312,6 +321,7 @@ impl InboxUpkeep for Postgres {
     ) -> Result<u64, StoreError> {
         let (store, consumer) = (Arc::clone(&self.store), consumer.to_owned());
         let limit = number::signed(limit);
-        detached(async move { store.prune_inbox(&consumer, window, limit).await }).await
+        let prune = async move { store.prune_inbox(&consumer, window, limit).await };
+        detached(self.store.at_length(), prune).await
     }
 }

@@ -159,8 +159,11 @@ impl Store {
 #[async_trait]
 impl Lanes for Postgres {
     async fn division(&self, destination: &str) -> Result<Division, StoreError> {
-        let mut connection = self.store.reading().await?;
-        division(&self.store, &mut connection, destination).await
+        let look = async {
+            let mut connection = self.store.reading().await?;
+            division(&self.store, &mut connection, destination).await
+        };
+        self.store.promptly().during(look).await
     }
 
     async fn want_lanes(&self, destination: &str, lanes: u16) -> Result<(), StoreError> {
@@ -170,12 +173,12 @@ impl Lanes for Postgres {
             )));
         }
         let (store, destination) = (Arc::clone(&self.store), destination.to_owned());
-        detached(async move {
+        detached(self.store.promptly(), async move {
             let mut connection = store.reading().await?;
             let query = store.query(WANT).bind(destination).bind(i32::from(lanes));
             let done = query.execute(&mut *connection).await;
             done.map_err(store.failed("asking for another number of lanes"))?;
-            connection.keep(&store).await
+            store.keep(connection).await
         })
         .await
     }
@@ -183,6 +186,7 @@ impl Lanes for Postgres {
     async fn divide(&self, destination: &str, leases: &[Lease]) -> Result<(), StoreError> {
         let (store, leases) = (Arc::clone(&self.store), leases.to_vec());
         let destination = destination.to_owned();
-        detached(async move { store.divide(&destination, &leases).await }).await
+        let divide = async move { store.divide(&destination, &leases).await };
+        detached(self.store.at_length(), divide).await
     }
 }

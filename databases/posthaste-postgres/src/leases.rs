@@ -166,7 +166,7 @@ impl Store {
             .await
             .map_err(self.failed("renewing a lease"))?
             .rows_affected();
-        connection.keep(self).await?;
+        self.keep(connection).await?;
         Ok(changed > 0)
     }
 }
@@ -176,22 +176,28 @@ impl Leases for Postgres {
     async fn acquire(&self, name: &str, owner: &str, ttl: Duration) -> Result<Claim, StoreError> {
         let (store, ttl) = (Arc::clone(&self.store), number::micros(ttl));
         let (name, owner) = (name.to_owned(), owner.to_owned());
-        detached(async move { store.acquire(&name, &owner, ttl).await }).await
+        let acquire = async move { store.acquire(&name, &owner, ttl).await };
+        detached(self.store.promptly(), acquire).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<(), StoreError> {
         let (store, lease, ttl) = (Arc::clone(&self.store), lease.clone(), number::micros(ttl));
-        let held = detached(async move { store.extend(&lease, Some(ttl)).await }).await?;
+        let renew = async move { store.extend(&lease, Some(ttl)).await };
+        let held = detached(self.store.promptly(), renew).await?;
         if held { Ok(()) } else { Err(StoreError::Fenced) }
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let (store, lease) = (Arc::clone(&self.store), lease.clone());
-        detached(async move { store.extend(&lease, None).await.map(|_| ()) }).await
+        let release = async move { store.extend(&lease, None).await.map(|_| ()) };
+        detached(self.store.promptly(), release).await
     }
 
     async fn held(&self, prefix: &str) -> Result<Vec<HeldLease>, StoreError> {
-        let mut connection = self.store.reading().await?;
-        held(&self.store, &mut connection, prefix).await
+        let look = async {
+            let mut connection = self.store.reading().await?;
+            held(&self.store, &mut connection, prefix).await
+        };
+        self.store.promptly().during(look).await
     }
 }

@@ -52,16 +52,34 @@ impl Drop for Lent {
         let Some(connection) = self.connection.take() else { return };
         match Handle::try_current() {
             Ok(runtime) if !is_given_up() => {
-                runtime.spawn(timeout(READY_WITHIN, give_back(connection, self.inside)));
+                let returning = Returning(Some(connection)).arrive(self.inside);
+                runtime.spawn(timeout(READY_WITHIN, returning));
             }
             _ => drop(connection.detach()),
         }
     }
 }
 
-/// If this is dropped half way, the connection is closed.
-async fn give_back(mut connection: PoolConnection<sqlx::Postgres>, inside: bool) {
-    // Dropping the guard of a connection whose place it holds gives the place back, and closes it.
-    let mut back = Closing(Some(connection));
-    todo()
+/// A connection on its way back to its pool. It is closed unless it gets there.
+struct Returning(Option<PoolConnection<sqlx::Postgres>>);
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl Returning {
+    async fn arrive(mut self, inside: bool) {
+        let Some(connection) = &mut self.0 else { return };
+        if inside && sqlx::raw_sql("rollback").execute(&mut **connection).await.is_err() {
+            return;
+        }
+        // The driver reads what is left of earlier replies; dropped half way, it closes.
+        let back = connection.return_to_pool();
+        self.0 = None;
+        back.await;
+    }
 }

@@ -1,5 +1,7 @@
 //! What there is to see: figures of a destination, entries of the outbox.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use posthaste_core::database::{
     EntryFilter, Held, Listed, Monitor, Rates, Status, UnroutableRoute,
@@ -245,27 +247,18 @@ impl Store {
             lanes,
         })
     }
-}
 
-#[async_trait]
-impl Monitor for Postgres {
-    async fn status(&self, destination: &str) -> Result<Status, StoreError> {
-        let mut connection = self.store.reading().await?;
-        self.store.status(&mut connection, destination).await
-    }
-
-    async fn entries(&self, filter: &EntryFilter) -> Result<Vec<Listed>, StoreError> {
-        let store = &self.store;
+    async fn entries(self: &Arc<Self>, filter: &EntryFilter) -> Result<Vec<Listed>, StoreError> {
         let after: i64 = match &filter.after {
             Some(after) => after.parse().map_err(|_| {
                 StoreError::rejected(format!("'{after}' is not a position of this outbox"))
             })?,
             None => 0,
         };
-        let mut connection = store.reading().await?;
-        let lanes = lanes::division(store, &mut connection, &filter.destination).await?.now;
-        let frontiers = store.lane_frontiers(&mut connection, &filter.destination, lanes).await?;
-        let rows = store
+        let mut connection = self.reading().await?;
+        let lanes = lanes::division(self, &mut connection, &filter.destination).await?.now;
+        let frontiers = self.lane_frontiers(&mut connection, &filter.destination, lanes).await?;
+        let rows = self
             .query(if filter.stuck { STUCK } else { ENTRIES })
             .bind(&filter.destination)
             .bind(after)
@@ -273,9 +266,24 @@ impl Monitor for Postgres {
             .bind(number::signed(filter.limit))
             .fetch_all(&mut *connection)
             .await
-            .map_err(store.failed("listing the outbox"))?;
+            .map_err(self.failed("listing the outbox"))?;
         let entries: Result<_, _> = rows.iter().map(|row| listed(row, &frontiers)).collect();
-        entries.map_err(store.failed("listing the outbox"))
+        entries.map_err(self.failed("listing the outbox"))
+    }
+}
+
+#[async_trait]
+impl Monitor for Postgres {
+    async fn status(&self, destination: &str) -> Result<Status, StoreError> {
+        let status = async {
+            let mut connection = self.store.reading().await?;
+            self.store.status(&mut connection, destination).await
+        };
+        self.store.at_length().during(status).await
+    }
+
+    async fn entries(&self, filter: &EntryFilter) -> Result<Vec<Listed>, StoreError> {
+        self.store.at_length().during(self.store.entries(filter)).await
     }
 
     async fn findings(&self) -> Vec<Finding> {

@@ -17,8 +17,14 @@ pub struct Options {
     pub payload_limit: usize,
     /// Most connections at once.
     pub connections: u32,
-    /// How long a call waits for one of them.
+    /// How long a call waits for one of them, and for a new one to be made.
     pub acquire_timeout: Duration,
+    /// How long a call waits for the server before it gives up and closes its connection, which a
+    /// network that drops packets without a word would never do. What takes as long as there are
+    /// rows (`migrate`, `adopt`, the upkeep, a division into lanes, `status`, `doctor`) goes on
+    /// while the server answers a new connection. Choose more than `lock_timeout`. Zero: as long as
+    /// TCP does.
+    pub answer_within: Duration,
     /// How long our own statements wait for a lock before they are given up as unavailable, a
     /// migration included. Zero: as long as the server is set to.
     pub lock_timeout: Duration,
@@ -31,14 +37,15 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Schema `posthaste`, 1 MiB, 8 connections, 30 s for a connection, 10 s for a lock, hints, a
-    /// million rows in a partition.
+    /// Schema `posthaste`, 1 MiB, 8 connections, 10 s for a connection, 30 s for an answer, 10 s
+    /// for a lock, hints, a million rows in a partition.
     fn default() -> Self {
         Self {
             schema: DEFAULT_SCHEMA.to_owned(),
             payload_limit: PAYLOAD_BYTES_DEFAULT,
             connections: 8,
-            acquire_timeout: Duration::from_secs(30),
+            acquire_timeout: Duration::from_secs(10),
+            answer_within: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(10),
             listen: true,
             partition_rows: 1_000_000,

@@ -18,8 +18,8 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 use crate::layout::{Change, Layout};
+use crate::lent::Lent;
 use crate::store::Store;
-use crate::transaction::Transaction;
 use crate::upkeep::Passed;
 use crate::{error, number};
 
@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// Begins a transaction that holds a lock, unless others are in the way.
-    async fn locked(&self, table: &str, patience: &str) -> Result<Tried<Transaction>, StoreError> {
+    async fn locked(&self, table: &str, patience: &str) -> Result<Tried<Lent>, StoreError> {
         let mut transaction = self.begin().await?;
         let lock = format!(
             "set local lock_timeout = '{patience}'; lock table {table} in access exclusive mode"

@@ -262,7 +262,7 @@ fn held_entry(row: &PgRow, now: Timestamp) -> Result<Entry, sqlx::Error> {
 impl OutboxReader for Postgres {
     async fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, StoreError> {
         Store::check_lane(lane)?;
-        self.store.checkpoint(lane).await
+        self.store.promptly().during(self.store.checkpoint(lane)).await
     }
 
     async fn read(
@@ -272,12 +272,12 @@ impl OutboxReader for Postgres {
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
         Store::check_lane(lane)?;
-        self.store.read(lane, from, limit).await
+        self.store.promptly().during(self.store.read(lane, from, limit)).await
     }
 
     async fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, StoreError> {
         Store::check_lane(lane)?;
-        self.store.ready(lane, limit).await
+        self.store.promptly().during(self.store.ready(lane, limit)).await
     }
 
     async fn settle(&self, lease: &Lease, settlement: &Settlement) -> Result<(), StoreError> {

@@ -232,7 +232,7 @@ const RAISE: &str = "alter table posthaste.outbox \
 impl Schema for Postgres {
     async fn version(&self) -> Result<Option<u32>, StoreError> {
         let store = Arc::clone(&self.store);
-        detached(async move {
+        detached(self.store.promptly(), async move {
             let mut transaction = store.begin_unchecked().await?;
             version(&store, &mut transaction).await
         })
@@ -241,7 +241,7 @@ impl Schema for Postgres {
 
     async fn migrate(&self) -> Result<Migrated, StoreError> {
         let store = Arc::clone(&self.store);
-        detached(async move { store.migrate().await }).await
+        detached(self.store.at_length(), async move { store.migrate().await }).await
     }
 
     fn script(&self) -> String {
@@ -260,7 +260,7 @@ impl Schema for Postgres {
 
     async fn adopt(&self, actor: &str) -> Result<Vec<String>, StoreError> {
         let (store, actor) = (Arc::clone(&self.store), actor.to_owned());
-        detached(async move { store.adopt(&actor).await }).await
+        detached(self.store.at_length(), async move { store.adopt(&actor).await }).await
     }
 
     fn grants(&self, prefix: &str) -> Result<Option<String>, StoreError> {

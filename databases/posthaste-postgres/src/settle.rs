@@ -117,7 +117,7 @@ pub(crate) async fn settle(
     let (token, count) = (number::token(lease.token)?, number::token(settlement.number)?);
     let (store, name, lane) = (Arc::clone(store), lease.name.clone(), settlement.lane.clone());
     let checkpoint = settlement.checkpoint.as_ref().map(|c| c.as_str().to_owned());
-    let outcome: String = detached(async move {
+    let outcome: String = detached(store.promptly(), async move {
         let mut connection = store.reading().await?;
         let outcome = store
             .query_scalar(SETTLE)
@@ -138,7 +138,7 @@ pub(crate) async fn settle(
             .fetch_one(&mut *connection)
             .await
             .map_err(store.failed("settling messages"))?;
-        connection.keep(&store).await?;
+        store.keep(connection).await?;
         Ok(outcome)
     })
     .await?;

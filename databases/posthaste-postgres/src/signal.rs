@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use posthaste_core::outbox::{Pace, Signal};
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::Postgres;
 use crate::connect::Session;
+use crate::error::classify;
+use crate::lent::Lent;
 use crate::store::Store;
 
 /// Least time between two notifications of one process.
@@ -26,6 +28,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Time before a lost connection is looked for again; it doubles up to the second.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// How long the connection that listens may be silent before it is asked whether it still lives.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long closing it is waited for. What a silent one still has to say is nobody's concern.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// How far one handle has taken note of the changes.
 #[derive(Debug, Default)]
@@ -136,13 +144,18 @@ impl Store {
         // The pool belongs to whoever made it; a hint must not keep it open.
         let (pool, channel, mark) = (self.pool.clone(), self.channel(), self.signal.mark.clone());
         let state = std::sync::Arc::clone(&self.signal.notifier);
+        let patience = self.promptly();
         tokio::spawn(async move {
             tokio::time::sleep_until(at).await;
             {
                 let mut notifier = state.lock().unwrap_or_else(PoisonError::into_inner);
                 *notifier = Notifier { last: Some(Instant::now()), scheduled: false };
             }
-            if let Err(error) = notify(&pool, &channel, &mark).await {
+            let notify = async {
+                let failed = |error| classify("notifying", "the database", error);
+                notify(&pool, &channel, &mark).await.map_err(failed)
+            };
+            if let Err(error) = patience.during(notify).await {
                 tracing::debug!(%error, "other processes could not be notified");
             }
         });
@@ -161,13 +174,18 @@ impl Store {
         let connect = (*self.pool.connect_options()).clone().application_name("posthaste listen");
         let (channel, mark) = (self.channel(), self.signal.mark.clone());
         let changes = self.signal.count.clone();
+        let within = match self.options.answer_within {
+            Duration::ZERO => Duration::MAX,
+            within => within,
+        };
         *listener = Some(tokio::spawn(async move {
             let (mut pause, longest) = RECONNECT;
             loop {
                 let pool =
                     PgPoolOptions::new().max_connections(1).connect_lazy_with(connect.clone());
-                let heard = hear(&pool, &channel, &mark, &changes).await;
-                pool.close().await;
+                let heard = hear(&pool, &channel, &mark, &changes, within).await;
+                // One that is silent closes when TCP gives it up.
+                let _closed = timeout(CLOSING, pool.close()).await;
                 if let Heard::Lost(error) = heard {
                     tracing::debug!(%error, "the connection that listens was lost");
                     pause = RECONNECT.0;
@@ -189,40 +207,52 @@ enum Heard {
     Lost(sqlx::Error),
 }
 
-/// Listens until the connection is lost.
-async fn hear(pool: &PgPool, channel: &str, mark: &str, changes: &watch::Sender<u64>) -> Heard {
+/// Listens until the connection is lost, or does not answer `within` a time when it is asked.
+async fn hear(
+    pool: &PgPool,
+    channel: &str,
+    mark: &str,
+    changes: &watch::Sender<u64>,
+    within: Duration,
+) -> Heard {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     let mut listener = match PgListener::connect_with(pool).await {
         Ok(listener) => listener,
         Err(error) => return Heard::Never(error),
     };
     listener.eager_reconnect(false);
-    if let Err(error) = listener.listen(channel).await {
-        return Heard::Never(error);
+    match timeout(within, listener.listen(channel)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Heard::Never(error),
+        Err(_) => return Heard::Never(silent()),
     }
     // What was committed before is not known.
     count(changes);
     loop {
-        match listener.try_recv().await {
-            Ok(Some(notification)) if notification.payload() == mark => {}
-            Ok(Some(_)) => count(changes),
-            Ok(None) => return Heard::Lost(sqlx::Error::PoolClosed),
-            Err(error) => return Heard::Lost(error),
+        match timeout(SILENCE.min(within.saturating_mul(2)), listener.try_recv()).await {
+            Ok(Ok(Some(notification))) if notification.payload() == mark => {}
+            Ok(Ok(Some(_))) => count(changes),
+            Ok(Ok(None)) => return Heard::Lost(sqlx::Error::PoolClosed),
+            Ok(Err(error)) => return Heard::Lost(error),
+            Err(_) => match timeout(within, listener.execute("select 1")).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Heard::Lost(error),
+                Err(_) => return Heard::Lost(silent()),
+            },
         }
     }
 }
 
 /// One round trip. Nobody has to wait for a hint to be durable.
 async fn notify(pool: &PgPool, channel: &str, mark: &str) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = Lent::new(pool.acquire().await?);
     // Both are made of letters, digits, underscores and hyphens.
     let statements = format!(
         "begin; set local synchronous_commit = off; notify \"{channel}\", '{mark}'; commit"
     );
+    connection.inside = true;
     let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *connection).await;
-    if done.is_err() {
-        // It may be inside of the transaction still.
-        drop(connection.detach());
-    }
+    connection.inside = done.is_err();
     done.map(|_| ())
 }
 

@@ -56,8 +56,8 @@ impl Postgres {
         Self::over(pool, Namespace::posthaste(), Options::default())
     }
 
-    /// Like [`Postgres::new`], with a schema, a payload limit and a lock timeout of its own; the
-    /// other options belong to the pool.
+    /// Like [`Postgres::new`], with a schema, a payload limit, a lock timeout, hints, partitions and
+    /// a time for answers of its own; the other options belong to the pool.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] if the schema has no possible name.
@@ -154,14 +154,20 @@ impl Store {
     /// Classifies what the driver said when `doing` failed.
     pub(crate) fn error(&self, doing: &str, cause: sqlx::Error) -> StoreError {
         let cause = match cause {
-            // The driver tries a server that refuses connections again for as long as it may, and
-            // says no more of it than of a pool that is in use.
-            sqlx::Error::PoolTimedOut if self.pool.size() == 0 => sqlx::Error::Io(
-                std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "nothing answers"),
+            // The driver tries a server that refuses connections, or says nothing, for as long as
+            // it may, and says no more of it than of a pool that is in use.
+            sqlx::Error::PoolTimedOut if self.pool_has_room() => sqlx::Error::Io(
+                std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing answers"),
             ),
             cause => cause,
         };
         error::classify(doing, &self.place(), cause)
+    }
+
+    /// Whether there was room for one more connection, so that it was not to be had for another
+    /// reason.
+    fn pool_has_room(&self) -> bool {
+        self.pool.num_idle() > 0 || self.pool.size() < self.pool.options().get_max_connections()
     }
 
     /// The same as a closure, for `map_err`.

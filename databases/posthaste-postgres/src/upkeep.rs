@@ -193,7 +193,7 @@ impl Store {
             let query = self.query(PRUNE_LOG).bind(keep).bind(limit);
             let done = query.execute(&mut *connection).await;
             let removed = done.map_err(self.failed("shortening the log"))?.rows_affected();
-            connection.keep(self).await?;
+            self.keep(connection).await?;
             if removed == 0 || removed < number::count(limit) {
                 return Ok(());
             }
@@ -205,7 +205,8 @@ impl Store {
 impl Upkeep for Postgres {
     async fn enqueue_alone(&self, messages: &[Message]) -> Result<(), StoreError> {
         let (store, messages) = (Arc::clone(&self.store), messages.to_vec());
-        detached(async move { store.enqueue_alone(&messages).await }).await
+        let enqueue = async move { store.enqueue_alone(&messages).await };
+        detached(self.store.promptly(), enqueue).await
     }
 
     async fn prune_sent(
@@ -216,6 +217,7 @@ impl Upkeep for Postgres {
     ) -> Result<u64, StoreError> {
         let (store, lease) = (Arc::clone(&self.store), lease.clone());
         let keep = number::micros(keep);
-        detached(async move { store.prune_sent(&lease, keep, limit).await }).await
+        let prune = async move { store.prune_sent(&lease, keep, limit).await };
+        detached(self.store.at_length(), prune).await
     }
 }
