@@ -27,8 +27,8 @@ pub(crate) struct Parcel {
     pub(crate) payload: posthaste_core::Payload,
 }
 
-/// By what a message that comes back is known again. Copies of one message are alike in it: which of
-/// them came back does not matter, because they are the same message.
+/// By what a message that comes back is known again. Copies of one message are alike in it: which
+/// of them came back does not matter, because they are the same message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Label {
     id: Option<ShortString>,

@@ -1,5 +1,5 @@
-//! One AMQP connection: opening it within a time, knowing whether it is up or blocked, and ending it
-//! at once, whatever the client library or the broker is waiting for.
+//! One AMQP connection: opening it within a time, knowing whether it is up or blocked, and ending
+//! it at once, whatever the client library or the broker is waiting for.
 //!
 //! The library's own recovery is off: a connection that is lost stays lost.
 

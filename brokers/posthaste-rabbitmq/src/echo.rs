@@ -1,8 +1,8 @@
 //! Whether the broker has heard what was written on a channel.
 //!
-//! An acknowledgement has no answer in AMQP 0-9-1. What is written after it has one, and a channel is
-//! read in order: an answered question shows that the acknowledgement before it arrived. Those who
-//! wait at the same time share one question.
+//! An acknowledgement has no answer in AMQP 0-9-1. What is written after it has one, and a channel
+//! is read in order: an answered question shows that the acknowledgement before it arrived. Those
+//! who wait at the same time share one question.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

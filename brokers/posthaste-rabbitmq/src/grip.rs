@@ -1,5 +1,5 @@
-//! What one consumer on one channel has in its hands: it ends with the channel, and every delivery of
-//! it then settles nothing any more.
+//! What one consumer on one channel has in its hands: it ends with the channel, and every delivery
+//! of it then settles nothing any more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -90,7 +90,8 @@ impl Grip {
             }
             Err(malformed) => {
                 let detail = malformed.to_string();
-                tracing::warn!(queue = %self.names.queue, %detail, "a message becomes a dead letter");
+                let queue = &self.names.queue;
+                tracing::warn!(%queue, %detail, "a message becomes a dead letter");
                 let grip = Arc::clone(self);
                 tokio::spawn(async move {
                     grip.give_up(properties, payload, acker, earlier, detail).await;
@@ -120,7 +121,8 @@ impl Grip {
                     return;
                 }
                 Err(failure) => {
-                    tracing::warn!(queue = %self.names.dead, %failure, "cannot write a dead letter");
+                    let queue = &self.names.dead;
+                    tracing::warn!(%queue, %failure, "cannot write a dead letter");
                     tokio::time::sleep(AGAIN).await;
                 }
             }

@@ -1,8 +1,8 @@
 //! What a subscription has received and not settled: hands out at most one of a key at a time, in
 //! the order of arrival, and keeps back what is to be tried again until its time.
 //!
-//! Pure: the caller says what time it is. Every item is in exactly one place: ready, delayed, behind
-//! another of its key, or in hand; it leaves only by [`Hold::settle`].
+//! Pure: the caller says what time it is. Every item is in exactly one place: ready, delayed,
+//! behind another of its key, or in hand; it leaves only by [`Hold::settle`].
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 

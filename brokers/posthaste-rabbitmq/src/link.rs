@@ -1,5 +1,5 @@
-//! Supervises one connection: opens it when it is needed, again when it was lost, and not more often
-//! than makes sense while the broker is away.
+//! Supervises one connection: opens it when it is needed, again when it was lost, and not more
+//! often than makes sense while the broker is away.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! A channel in confirm mode and everything that belongs to it: the window, what is unconfirmed, and
-//! what is known of exchanges. It ends with its channel; the next one begins with a clean slate.
+//! A channel in confirm mode and everything that belongs to it: the window, what is unconfirmed,
+//! and what is known of exchanges. It ends with its channel; the next one begins with a clean
+//! slate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,8 +104,8 @@ impl Outlet {
     }
 
     /// Makes sure that an exchange is there, or says why it is not. Asks the broker only where that
-    /// is not known; an outlet ends when an exchange that it knows is taken away, because the broker
-    /// closes the channel then.
+    /// is not known; an outlet ends when an exchange that it knows is taken away, because the
+    /// broker closes the channel then.
     pub(crate) async fn exchange(&self, name: &ShortString, declare: bool) -> Result<(), Failure> {
         let mut exchanges = self.exchanges.lock().await;
         if let Some(known) = exchanges.get(name)

@@ -1,7 +1,8 @@
 //! Publishing: a call is sent as a whole without waiting for each confirmation, and ends within its
 //! time whatever the broker does.
 //!
-//! Everything happens in a task of its own, so that a call that is given up leaves nothing half done.
+//! Everything happens in a task of its own, so that a call that is given up leaves nothing half
+//! done.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

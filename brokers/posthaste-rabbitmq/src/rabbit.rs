@@ -45,8 +45,8 @@ impl RabbitMq {
         Ok(Self { address, options, publishing, consuming })
     }
 
-    /// Ends both connections. Whatever is unsettled is delivered again; using this handle afterwards
-    /// connects again.
+    /// Ends both connections. Whatever is unsettled is delivered again; using this handle
+    /// afterwards connects again.
     pub async fn close(&self) {
         self.publishing.link.close().await;
         self.consuming.link.close().await;

@@ -155,8 +155,8 @@ pub(crate) async fn subscription(
     Ok(notes)
 }
 
-/// Times that somebody may look into a queue of dead letters. RabbitMQ 4 has a limit of 20 unless it
-/// is told otherwise, and 3.10 has no word for none.
+/// Times that somebody may look into a queue of dead letters. RabbitMQ 4 has a limit of 20 unless
+/// it is told otherwise, and 3.10 has no word for none.
 const LOOKS: i64 = 1_000_000_000;
 
 fn dead_arguments(options: &RabbitMqOptions) -> FieldTable {

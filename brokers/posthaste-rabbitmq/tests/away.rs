@@ -178,7 +178,8 @@ fn what_was_accepted_survives_a_killed_broker() {
         let rabbit = open(&vhost.url());
         let mut subscriber = subscribe(&rabbit, "orders").await;
         // RabbitMQ 3.10 writes the name of a new quorum queue to its disk with a delay of seconds;
-        // one that is younger comes back empty. There is nothing to look at that shows the end of it.
+        // one that is younger comes back empty. There is nothing to look at that shows the end of
+        // it.
         sleep(Duration::from_secs(6)).await;
         let publisher = rabbit.publisher();
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
