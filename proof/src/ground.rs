@@ -69,6 +69,8 @@ impl Ground for Postgres {
         let options = posthaste_postgres::Options {
             connections: CONNECTIONS + 2,
             acquire_timeout: Duration::from_secs(5),
+            answer_within: Duration::from_secs(4),
+            lock_timeout: Duration::from_secs(3),
             ..posthaste_postgres::Options::default()
         };
         Self::open(url, options)

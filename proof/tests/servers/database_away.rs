@@ -7,7 +7,7 @@ use posthaste_servers::{Postgres, PostgresOptions, rabbitmq_or_skip, skip};
 use super::site::{Site, moment};
 
 /// How often the server is killed.
-const KILLS: usize = 5;
+const KILLS: usize = 4;
 
 /// Everybody is at work when all processes of the server end at once: commits whose answer is
 /// lost, settlements whose outcome nobody knows, leases that are about to be renewed.

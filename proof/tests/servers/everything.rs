@@ -23,7 +23,7 @@ use crate::rig::{SOON, consumers};
 const WRITER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/writer.py");
 
 /// How long faults go on.
-const CAMPAIGN: Duration = Duration::from_secs(30);
+const CAMPAIGN: Duration = Duration::from_secs(25);
 
 /// How often an ended writer is looked for.
 const LOOK: Duration = Duration::from_millis(20);

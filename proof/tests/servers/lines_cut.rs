@@ -241,3 +241,24 @@ fn led_by(node: &str) -> String {
          and owner like '{node} #%' and expires_at > clock_timestamp()"
     )
 }
+
+/// The server's machine is gone without a word: what was asked is never answered on the lines that
+/// were open, and nothing ever says that they are dead. New lines work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_that_never_comes_is_not_waited_for_without_end() -> Result<(), Failure> {
+    let chance = Chance::from_environment(266);
+    let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
+    let crew = lines.crew(&[relay()]).await?;
+    for line in [&lines.to_broker, &lines.to_database] {
+        lines.site.goes_on(20).await?;
+        let before = line.counts().swallowed;
+        line.swallow(Direction::ToClient);
+        line.wait_for(PASS, |counts| counts.swallowed > before + 200).await;
+        line.heal().await;
+        lines.site.goes_on(40).await?;
+    }
+    let truth = lines.site.judged(crew).await?;
+    truth.is_worth(100, 0)?;
+    assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
+    lines.site.world.remove()
+}

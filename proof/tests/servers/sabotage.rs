@@ -122,3 +122,22 @@ async fn a_reader_that_never_looks_back_is_noticed() -> Result<(), Failure> {
     assert!(report.lost > 0 && report.phantom + report.double_effects == 0, "{}", told(&report));
     site.world.remove()
 }
+
+/// Lanes that begin anew instead of where the earlier ones had come to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_inherit_nothing_are_noticed() -> Result<(), Failure> {
+    let chance = Chance::from_environment(274);
+    let Some(site) = Site::shared(&chance).await? else { return Ok(()) };
+    let mut crew = site.crew(1).await?;
+    site.goes_on(60).await?;
+    let divided = "update posthaste.lanes set now = 3, wanted = 3; \
+         update posthaste.held set lane = hash % 3";
+    site.database.psql(divided).await?;
+    site.goes_on(40).await?;
+    site.end_writers(&mut crew).await?;
+    site.world.rest(MISSING).await?;
+    crew.finish_all(&["relay", "consumer"]).await?;
+    let copies = site.world.truth().await?.copies;
+    assert!(copies >= 60, "all of it was to be sent again: {copies} copies");
+    site.world.remove()
+}

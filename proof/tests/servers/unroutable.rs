@@ -30,7 +30,7 @@ async fn what_nobody_is_bound_to_is_set_aside_and_sent_later() -> Result<(), Fai
     let chance = Chance::from_environment(251);
     let Some(site) = Site::shared(&chance).await? else { return Ok(()) };
     let crew = site.crew(2).await?;
-    for _ in 0..3 {
+    for _ in 0..2 {
         site.goes_on(30).await?;
         site.vhost.unbind(Receipt::TOPIC, RECEIPTS, "#").await;
         site.world.until(ASIDE, 30, SOON).await?;
@@ -65,7 +65,7 @@ async fn an_exchange_that_is_deleted_is_declared_again_and_nothing_is_lost() -> 
     let chance = Chance::from_environment(252);
     let Some(site) = Site::shared(&chance).await? else { return Ok(()) };
     let crew = site.crew(2).await?;
-    for _ in 0..3 {
+    for _ in 0..2 {
         site.goes_on(30).await?;
         site.vhost.delete_exchange(Receipt::TOPIC).await;
         site.world.until(ASIDE, 20, SOON).await?;
