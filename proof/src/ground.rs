@@ -20,7 +20,7 @@ pub const CONNECTIONS: u32 = 4;
 /// A database in whose transactions orders can be placed.
 pub trait Counter: OutboxWriter + Transactional<Connection: Ledger, Transaction: Undo> {}
 
-impl<D> Counter for D where D: OutboxWriter + Transactional<Connection: Ledger, Transaction: Undo> {}
+impl<D: OutboxWriter + Transactional<Connection: Ledger, Transaction: Undo>> Counter for D {}
 
 /// A database on which everything runs.
 #[async_trait]

@@ -1,7 +1,5 @@
-//! A backlog drains in bounded memory, whatever its length.
-//!
-//! `POSTHASTE_BACKLOG=1000000 cargo test --release -p posthaste-proof --test proof backlog -- --nocapture`
-//! drains a million and prints rate and memory.
+//! A backlog drains in bounded memory, whatever its length. `POSTHASTE_BACKLOG` sets that; the
+//! README of the proofs has the command for a million.
 
 use std::io::Write;
 use std::time::Duration;

@@ -219,7 +219,7 @@ impl Lines {
         crew.add("relay 2", [relay()]).await?;
         for direction in directions {
             self.site.goes_on(20).await?;
-            // Confirms are held back until the line is silent, so that settlements meet the silence.
+            // Confirms are held back until the line is silent, so that settlements meet that.
             self.to_broker.stall(Direction::ToClient);
             let sent = self.to_broker.bytes(Direction::ToServer) + 300;
             self.to_broker.wait_for(PASS, |counts| counts.to_server >= sent).await;
