@@ -31,9 +31,11 @@ const ACCEPT: &str = "with forgotten as ( \
 /// Parameters: consumer, id.
 const HOLDS: &str = "select exists (select from posthaste.inbox where consumer = $1 and id = $2)";
 
-/// Parameters: consumer, id. Of two burials at once, the second waits here for the first.
-const DEAD: &str = "insert into posthaste.inbox (consumer, id, outcome) values ($1, $2, 'dead') \
-     on conflict (consumer, id) do update set outcome = 'dead'";
+/// Parameters: consumer, id. Of two burials at once, the second waits here for the first. What
+/// another transaction was done with is not touched; this one's own acceptance is.
+const DEAD: &str = "insert into posthaste.inbox as i (consumer, id, outcome) \
+     values ($1, $2, 'dead') on conflict (consumer, id) do update set outcome = 'dead' \
+     where i.outcome = 'dead' or i.xmin = pg_current_xact_id()::xid";
 
 /// Parameters: consumer, the columns of one message, reason, detail, attempts. A second burial of
 /// what is dead already changes nothing.
@@ -134,12 +136,16 @@ impl Store {
         burial: &Burial,
     ) -> Result<(), StoreError> {
         let failed = self.failed("writing a dead letter");
-        self.query(DEAD)
+        let marked = self
+            .query(DEAD)
             .bind(consumer)
             .bind(uuid(message.id))
             .execute(&mut *connection)
             .await
             .map_err(&failed)?;
+        if marked.rows_affected() == 0 {
+            return Ok(());
+        }
         let mut columns = Columns::of(std::slice::from_ref(message))?;
         self.query(BURY)
             .bind(consumer)

@@ -81,6 +81,21 @@ async fn a_transaction_that_an_error_has_ended_holds_no_acceptance() {
 }
 
 #[tokio::test]
+async fn what_another_was_done_with_is_not_buried_and_ones_own_acceptance_is() {
+    let Some(fixture) = Fixture::new().await else { return };
+    assert_eq!(accept(&fixture.database, &[1]).await, [First]);
+    bury(&fixture.database, &message(1)).await;
+    let count = "select count(*) from posthaste.dead_letter";
+    assert_eq!(fixture.sql(count).await.trim(), "0", "it was handled");
+
+    let mut tx = fixture.database.begin().await.expect("begin");
+    fixture.database.accept(&mut tx, "shipping", &[id(2)]).await.expect("accept");
+    fixture.database.bury(&mut tx, "shipping", &message(2), &burial()).await.expect("bury");
+    fixture.database.commit(tx).await.expect("commit");
+    assert_eq!(fixture.sql(count).await.trim(), "1");
+}
+
+#[tokio::test]
 async fn attempts_are_counted_and_forgotten_with_acceptance() {
     let Some(fixture) = Fixture::new().await else { return };
     let database = &fixture.database;

@@ -220,6 +220,10 @@ where
         let buried = async {
             let mut transaction = self.database.begin().await?;
             let connection = D::connection(&mut transaction);
+            // A copy may have been handled elsewhere meanwhile: that is no dead letter.
+            if self.database.holds(connection, &self.name, message.id).await? {
+                return Ok(());
+            }
             self.database.bury(connection, &self.name, message, burial).await?;
             self.database.commit(transaction).await
         };
