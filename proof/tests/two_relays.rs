@@ -42,8 +42,9 @@ async fn a_relay_paused_beyond_its_lease_settles_nothing() -> Result<(), Failure
         settlements(&world, 3).await?;
         crew.member(&leader)?.resume()?;
         settlements(&world, 5).await?;
-        let (next, _) = self::leader(&world).await?;
-        assert_ne!(next, leader, "the one that was paused must not lead");
+        let (next, now) = self::leader(&world).await?;
+        // On a busy machine the lead may have changed hands once more.
+        assert!(next != leader || now > token + 1, "the one that was paused leads as before");
     }
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;

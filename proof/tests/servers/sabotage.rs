@@ -89,8 +89,9 @@ async fn broken(sabotage: Sabotage, saboteur: &str, kills: i64) -> Result<Option
 async fn a_database_without_its_fence_is_noticed() -> Result<(), Failure> {
     let chance = Chance::from_environment(272);
     let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
-    let fence = " AND l.token = lease_token AND l.settlement < number";
-    lines.site.weaken("settle", fence, "").await?;
+    for rule in ["l.token = lease_token", "l.settlement < number"] {
+        lines.site.weaken("settle", rule, "true").await?;
+    }
     let mut crew = lines.silenced(&[Direction::ToServer]).await?;
     lines.site.end_writers(&mut crew).await?;
     lines.site.world.rest(MISSING).await?;
