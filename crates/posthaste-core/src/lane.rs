@@ -120,6 +120,10 @@ pub trait Lanes: Send + Sync {
     /// lane only.
     async fn want_lanes(&self, destination: &str, lanes: u16) -> Result<(), StoreError>;
 
+    /// Whether the present lanes have worked off what the last change left them, so that there can
+    /// be another one. Relays lead their lanes until then: it takes all of them to get there.
+    async fn can_divide(&self, destination: &str) -> Result<bool, StoreError>;
+
     /// Divides the destination as it was asked for, given the leases of all its present lanes.
     /// These are released by it. Nothing is done if the number is what was wanted already.
     ///

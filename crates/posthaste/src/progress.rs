@@ -78,9 +78,9 @@ impl Progress {
         before.is_some_and(|(leading, _)| leading) != leading
     }
 
-    /// Notes that nothing of a lane is here any more.
-    pub(crate) fn end_lane(&self, lane: u16) {
-        self.lanes().remove(&lane);
+    /// Notes that nothing of a lane is here any more; whether this relay led it.
+    pub(crate) fn end_lane(&self, lane: u16) -> bool {
+        self.lanes().remove(&lane).is_some_and(|(leading, _)| leading)
     }
 
     pub(crate) fn add(&self, sent: u64, failed: u64, dead: u64, set_aside: u64) {

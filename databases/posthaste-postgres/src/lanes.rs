@@ -27,7 +27,7 @@ const WANT: &str = "insert into posthaste.lanes (destination, wanted) values ($1
 
 /// Parameter: names.
 const LOCK: &str = "select name, token from posthaste.lease where name = any($1) \
-     order by name for update";
+       and server_life = posthaste.server_life() order by name for update";
 
 /// Parameters: destination, number, checkpoint, how far it reaches.
 const BEGIN: [&str; 2] = [
@@ -162,6 +162,16 @@ impl Lanes for Postgres {
         let look = async {
             let mut connection = self.store.reading().await?;
             division(&self.store, &mut connection, destination).await
+        };
+        self.store.promptly().during(look).await
+    }
+
+    async fn can_divide(&self, destination: &str) -> Result<bool, StoreError> {
+        let look = async {
+            let mut connection = self.store.reading().await?;
+            let Division { now, .. } = division(&self.store, &mut connection, destination).await?;
+            let old = self.store.lane_frontiers(&mut connection, destination, now).await?;
+            Ok(Frontier::inherit(&old).is_ok())
         };
         self.store.promptly().during(look).await
     }

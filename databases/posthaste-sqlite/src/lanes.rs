@@ -28,6 +28,10 @@ impl Lanes for Sqlite {
         Ok(Division { now: 1, wanted: 1 })
     }
 
+    async fn can_divide(&self, _destination: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     async fn want_lanes(&self, destination: &str, lanes: u16) -> Result<(), StoreError> {
         self.store.check().await?;
         if lanes == 1 {

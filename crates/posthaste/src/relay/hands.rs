@@ -82,6 +82,10 @@ impl Hands {
                     outcomes.iter().find(|outcome| matches!(outcome, Outcome::Unknown { .. }))
                 {
                     tracing::warn!(detail, "the broker did not say whether it has a message");
+                    // One that never answers is as good as away, for whoever looks.
+                    if !known {
+                        self.progress.broker_is_away(detail.clone());
+                    }
                 }
                 for (message, outcome) in messages.iter().zip(&outcomes) {
                     self.tell_of_route(message, outcome);

@@ -58,6 +58,7 @@ enum Heard {
         division: Division,
         crew: Crew,
         seat: Option<Lease>,
+        may_divide: bool,
     },
     Divided,
     /// Somebody else still leads a lane.
@@ -169,7 +170,10 @@ impl Team {
     fn ended(&mut self, ended: Result<u16, JoinError>) {
         let Some(lane) = unwind(ended) else { return };
         self.running.remove(&lane);
-        self.progress.end_lane(lane);
+        if self.progress.end_lane(lane) {
+            let destination = self.options.destination.as_str();
+            tracing::info!(destination, lane, "the relay has handed over the lane");
+        }
     }
 
     fn hear(&mut self, heard: Option<Result<Heard, StoreError>>) {
@@ -180,10 +184,10 @@ impl Team {
             tracing::info!("the database is back");
         }
         match heard {
-            Ok(Heard::Looked { division, crew, seat }) => {
+            Ok(Heard::Looked { division, crew, seat, may_divide }) => {
                 self.wish = None;
                 self.seat = seat;
-                self.look_over(division, &crew);
+                self.look_over(division, &crew, may_divide);
                 if division.now == 1 && division.wanted == 1 {
                     self.talk_at = Instant::now() + ttl;
                 }
@@ -205,7 +209,7 @@ impl Team {
         }
     }
 
-    fn look_over(&mut self, division: Division, crew: &Crew) {
+    fn look_over(&mut self, division: Division, crew: &Crew, may_divide: bool) {
         let stale: Vec<u16> = self
             .running
             .iter()
@@ -213,7 +217,9 @@ impl Team {
             .map(|(lane, _)| *lane)
             .collect();
         self.end(|lane| stale.contains(&lane));
-        if division.wanted != division.now && Instant::now() >= self.patient_until {
+        // Lanes that have not worked off the last change need their leaders to get there.
+        let changes = division.wanted != division.now && may_divide;
+        if changes && Instant::now() >= self.patient_until {
             self.end(|_| true);
             if self.running.is_empty() {
                 self.talk.spawn(self.desk().divide(division.now));
@@ -279,7 +285,9 @@ impl Desk {
             }
             crew.leaders = self.held(&format!("relay/{destination}/"), division.now).await?;
         }
-        Ok(Heard::Looked { division, crew, seat })
+        let may_divide =
+            division.wanted != division.now && database.can_divide(destination).await?;
+        Ok(Heard::Looked { division, crew, seat, may_divide })
     }
 
     /// Who holds the numbered leases below a prefix.

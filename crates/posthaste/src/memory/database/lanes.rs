@@ -17,6 +17,12 @@ impl Lanes for MemoryDatabase {
         Ok(state.destinations.get(destination).map_or(one, Destination::division))
     }
 
+    async fn can_divide(&self, destination: &str) -> Result<bool, StoreError> {
+        let state = self.shared.migrated()?;
+        let divided = state.destinations.get(destination);
+        Ok(divided.is_none_or(|divided| Frontier::inherit(&divided.frontiers).is_ok()))
+    }
+
     async fn want_lanes(&self, destination: &str, lanes: u16) -> Result<(), StoreError> {
         if !(1..=MAX_LANES).contains(&lanes) {
             let reason = format!("a destination has 1 to {MAX_LANES} lanes, not {lanes}");

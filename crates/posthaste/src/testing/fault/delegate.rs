@@ -111,6 +111,13 @@ macro_rules! delegate_seam {
                 self.inner.division(destination).await
             }
 
+            async fn can_divide(
+                &self,
+                destination: &str,
+            ) -> Result<bool, posthaste_core::StoreError> {
+                self.inner.can_divide(destination).await
+            }
+
             async fn want_lanes(
                 &self,
                 destination: &str,

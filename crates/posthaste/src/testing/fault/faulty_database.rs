@@ -224,6 +224,10 @@ impl<D: ?Sized + Lanes> Lanes for FaultyDatabase<D> {
         self.guard(Call::Division, self.inner.division(destination)).await
     }
 
+    async fn can_divide(&self, destination: &str) -> Result<bool, StoreError> {
+        self.guard(Call::Division, self.inner.can_divide(destination)).await
+    }
+
     async fn want_lanes(&self, destination: &str, lanes: u16) -> Result<(), StoreError> {
         self.guard(Call::WantLanes, self.inner.want_lanes(destination, lanes)).await
     }
