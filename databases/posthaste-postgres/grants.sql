@@ -40,9 +40,12 @@ GRANT INSERT ON posthaste.batch, posthaste.dead_letter TO {relay};
 GRANT INSERT, UPDATE ON posthaste.lanes, posthaste.lease TO {relay};
 GRANT INSERT, UPDATE, DELETE ON posthaste.checkpoint, posthaste.held TO {relay};
 GRANT EXECUTE ON FUNCTION posthaste.lane_hash, posthaste.longer_history, posthaste.refuse_foreign,
+    posthaste.refuse_isolation, posthaste.refuse_division, posthaste.server_life,
     posthaste.weight, posthaste.read_outbox, posthaste.read_held, posthaste.free_lines,
-    posthaste.follow_route, posthaste.lock_lines, posthaste.settle, posthaste.file_verdicts
-    TO {relay};
+    posthaste.hold_back, posthaste.follow_route, posthaste.lock_lines, posthaste.settle,
+    posthaste.file_verdicts TO {relay};
+-- Locks the row against an adoption; there is nothing else that it could become.
+GRANT UPDATE (one) ON posthaste.cluster TO {relay};
 
 -- Looks at everything, and acts on dead letters, on record.
 GRANT USAGE ON SCHEMA posthaste TO {operator};
@@ -54,4 +57,5 @@ GRANT INSERT, UPDATE, DELETE ON posthaste.inbox TO {operator};
 GRANT DELETE ON posthaste.attempt TO {operator};
 GRANT INSERT, UPDATE ON posthaste.lanes TO {operator};
 GRANT EXECUTE ON FUNCTION posthaste.act, posthaste.lane_hash, posthaste.refuse_foreign,
-    posthaste.lock_lines, posthaste.free_lines, posthaste.follow_route TO {operator};
+    posthaste.refuse_isolation, posthaste.lock_lines, posthaste.free_lines, posthaste.hold_back,
+    posthaste.follow_route TO {operator};

@@ -12,7 +12,7 @@ CREATE TABLE posthaste.schema_version (
 -- What the tables themselves have to know. Name 'payload_limit': most bytes of a payload.
 CREATE TABLE posthaste.setting (
     -- Which setting.
-    name text PRIMARY KEY,
+    name text COLLATE "C" PRIMARY KEY,
     -- Its value.
     value bigint NOT NULL
 );
@@ -52,10 +52,12 @@ RETURN encode(
         52, 1), 53, 1),
     'hex')::uuid;
 
--- What decides the lane of a message: 32 bits of its key, or of its id if it has none.
+-- What decides the lane of a message: the first 32 bits of the SHA-256 of its key, or of its id if
+-- it has none. As stable as convert_to, so that it is put into the queries that use it.
 CREATE FUNCTION posthaste.lane_hash(key text, id uuid) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ('x' || left(md5(coalesce(key, id::text)), 8))::bit(32)::bigint;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN ('x' || left(encode(sha256(convert_to(coalesce(key, id::text), 'UTF8')), 'hex'), 8))
+    ::bit(32)::bigint;
 
 -- A history of failures with one more, and without its oldest when it is full.
 CREATE FUNCTION posthaste.longer_history(
@@ -117,11 +119,11 @@ CREATE TABLE posthaste.outbox (
     -- Not to be sent before this. NULL: at once.
     due_at timestamptz,
     -- Where it goes.
-    topic text NOT NULL,
+    topic text COLLATE "C" NOT NULL,
     -- What it is, for the consumer to choose a handler by.
-    kind text NOT NULL,
+    kind text COLLATE "C" NOT NULL,
     -- What it is about; messages of one topic and key stay in order. NULL: no order.
-    key text,
+    key text COLLATE "C",
     -- Media type of the payload, if there is something to say about it.
     content_type text,
     -- Names and values that travel along: a JSON object of strings.
@@ -238,7 +240,7 @@ END;
 -- relay on, and keeps what it has not sent until its rows are deleted.
 CREATE TABLE posthaste.checkpoint (
     -- Where messages go to.
-    destination text NOT NULL,
+    destination text COLLATE "C" NOT NULL,
     -- Which lane, counted from 0.
     lane integer NOT NULL,
     -- Of how many.
@@ -255,7 +257,7 @@ CREATE TABLE posthaste.checkpoint (
 -- Into how many lanes each destination is divided.
 CREATE TABLE posthaste.lanes (
     -- Which destination.
-    destination text PRIMARY KEY,
+    destination text COLLATE "C" PRIMARY KEY,
     -- How many there are.
     now integer NOT NULL DEFAULT 1 CHECK (now BETWEEN 1 AND 64),
     -- How many there shall be.
@@ -265,7 +267,7 @@ CREATE TABLE posthaste.lanes (
 -- Rows of the outbox that the checkpoint has passed and that are not sent yet.
 CREATE TABLE posthaste.held (
     -- For which destination.
-    destination text NOT NULL,
+    destination text COLLATE "C" NOT NULL,
     -- Which row of posthaste.outbox.
     seq bigint NOT NULL,
     -- Its posthaste.lane_hash.
@@ -273,15 +275,16 @@ CREATE TABLE posthaste.held (
     -- The lane that it falls into as the destination is divided now.
     lane integer NOT NULL,
     -- Its topic.
-    topic text NOT NULL,
+    topic text COLLATE "C" NOT NULL,
     -- Its kind.
-    kind text NOT NULL,
+    kind text COLLATE "C" NOT NULL,
     -- Its key.
-    key text,
+    key text COLLATE "C",
     -- due: before its time. retry: tried again at ready_at. behind: waits behind its key.
     -- parked: is a dead letter and holds back its key. unroutable: nobody is bound to its topic
     -- and kind.
-    state text NOT NULL CHECK (state IN ('due', 'retry', 'behind', 'parked', 'unroutable')),
+    state text COLLATE "C" NOT NULL
+        CHECK (state IN ('due', 'retry', 'behind', 'parked', 'unroutable')),
     -- Counted attempts.
     attempts integer NOT NULL DEFAULT 0,
     -- When it may be sent; NULL while that depends on others. Of what is unroutable, 1970 says that
@@ -316,9 +319,9 @@ CREATE INDEX held_aside ON posthaste.held (destination, topic, key)
 -- Who may act, until when, and with which token.
 CREATE TABLE posthaste.lease (
     -- What the lease is on.
-    name text PRIMARY KEY,
+    name text COLLATE "C" PRIMARY KEY,
     -- Who has it.
-    owner text NOT NULL,
+    owner text COLLATE "C" NOT NULL,
     -- Grows with every change of owner; every settlement carries it.
     token bigint NOT NULL,
     -- When it runs out; 1970 if it was given back.
@@ -327,7 +330,9 @@ CREATE TABLE posthaste.lease (
     -- was set back.
     ttl interval NOT NULL,
     -- Number of the last settlement under this token.
-    settlement bigint NOT NULL DEFAULT 0
+    settlement bigint NOT NULL DEFAULT 0,
+    -- The posthaste.server_life it was granted in; it holds in no other.
+    server_life text NOT NULL
 ) WITH (fillfactor = 50);
 
 -- One row per settlement: what was sent when.
@@ -335,7 +340,7 @@ CREATE TABLE posthaste.batch (
     -- Number of the row.
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- Where the messages went.
-    destination text NOT NULL,
+    destination text COLLATE "C" NOT NULL,
     -- Which lane, counted from 0.
     lane integer NOT NULL,
     -- Token of the lease it was settled under.
@@ -363,11 +368,11 @@ CREATE INDEX batch_at ON posthaste.batch (destination, at);
 -- many rows that inserted.
 CREATE TABLE posthaste.inbox (
     -- Name of the consumer.
-    consumer text NOT NULL,
+    consumer text COLLATE "C" NOT NULL,
     -- Id of the message.
     id uuid NOT NULL,
     -- done: handled. dead: given up, there is a dead letter.
-    outcome text NOT NULL DEFAULT 'done' CHECK (outcome IN ('done', 'dead')),
+    outcome text COLLATE "C" NOT NULL DEFAULT 'done' CHECK (outcome IN ('done', 'dead')),
     -- When.
     done_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (consumer, id)
@@ -378,7 +383,7 @@ CREATE INDEX inbox_done ON posthaste.inbox (consumer, done_at, id) WHERE outcome
 -- Attempts of consumers on messages that they are not done with.
 CREATE TABLE posthaste.attempt (
     -- Name of the consumer.
-    consumer text NOT NULL,
+    consumer text COLLATE "C" NOT NULL,
     -- Id of the message.
     id uuid NOT NULL,
     -- How many were begun.
@@ -402,19 +407,19 @@ CREATE TABLE posthaste.dead_letter (
     -- What operators call it by.
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- relay: could not be sent. consumer: could not be handled.
-    side text NOT NULL CHECK (side IN ('relay', 'consumer')),
+    side text COLLATE "C" NOT NULL CHECK (side IN ('relay', 'consumer')),
     -- Name of the destination or of the consumer.
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     -- Row of posthaste.outbox, on the side of the relay.
     seq bigint,
     -- Id of the message.
     id uuid,
     -- Topic as written.
-    topic text,
+    topic text COLLATE "C",
     -- Kind as written.
-    kind text,
+    kind text COLLATE "C",
     -- Key as written.
-    key text,
+    key text COLLATE "C",
     -- Headers as written.
     headers jsonb,
     -- Media type as written.
@@ -440,7 +445,7 @@ CREATE TABLE posthaste.dead_letter (
     -- The last failures, as in posthaste.held.
     history jsonb NOT NULL DEFAULT '[]',
     -- dead: waits for an operator. reposted: waits for its consumer to handle it again.
-    state text NOT NULL DEFAULT 'dead' CHECK (state IN ('dead', 'reposted')),
+    state text COLLATE "C" NOT NULL DEFAULT 'dead' CHECK (state IN ('dead', 'reposted')),
     -- Whether later messages of its key wait with it.
     parked boolean NOT NULL DEFAULT false
 );
@@ -465,19 +470,19 @@ CREATE TABLE posthaste.audit (
     -- Number of the dead letter.
     dead_letter bigint,
     -- Its side.
-    side text,
+    side text COLLATE "C",
     -- Its destination or consumer.
-    name text,
+    name text COLLATE "C",
     -- Its row of posthaste.outbox; the highest one at an adoption.
     seq bigint,
     -- Id of the message.
     id uuid,
     -- Topic as written.
-    topic text,
+    topic text COLLATE "C",
     -- Kind as written.
-    kind text,
+    kind text COLLATE "C",
     -- Key as written.
-    key text,
+    key text COLLATE "C",
     -- Headers of a discarded one.
     headers jsonb,
     -- Body of a discarded one if it is text, unless it is over 64 KiB.
@@ -521,6 +526,55 @@ BEGIN
 END
 $$;
 
+-- Which life of which server this is. Whoever leads keeps in mind how far it has read, and that
+-- may have been commits which are gone: a standby was promoted without them, or a server crashed
+-- before they were on its disk. Their transaction ids and numbers are then given to others, which
+-- would be taken for sent. So a lease ends with the life it was granted in, and its next holder
+-- begins from the stored checkpoint. That one can be trusted: it came after the commits that it
+-- counts and before the ids above it in the same log, so where it has arrived, they have.
+--
+-- The figures of a server begin anew if it recovers from a crash of one of its processes, which
+-- the main process survives; whoever resets them by hand costs each leader one change of lease.
+-- PostgreSQL 14 has no cheap way to tell that.
+CREATE FUNCTION posthaste.server_life() RETURNS text
+LANGUAGE sql STABLE
+RETURN extract(epoch FROM pg_postmaster_start_time())::text
+    || CASE WHEN current_setting('server_version_num')::integer >= 150000
+        THEN '/' || coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '')
+        ELSE '' END;
+
+-- Fails in a transaction whose snapshot is older than what it waits for: it would not see what an
+-- operator has done meanwhile to the lines that it goes through.
+CREATE FUNCTION posthaste.refuse_isolation() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION USING ERRCODE = 'PH002', MESSAGE = format(
+            'posthaste: the transaction is %s and has to be read committed',
+            current_setting('transaction_isolation'));
+    END IF;
+END
+$$;
+
+-- Fails unless the destination is divided into this many lanes now: the checkpoint of a lane says
+-- nothing about the lanes of another division.
+CREATE FUNCTION posthaste.refuse_division(the_destination text, lanes integer) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF lanes <> coalesce((SELECT d.now FROM posthaste.lanes d
+        WHERE d.destination = the_destination), 1)
+    THEN
+        RAISE EXCEPTION USING ERRCODE = 'PH004', MESSAGE = format(
+            'posthaste: the destination ''%s'' is not divided into %s lanes any more',
+            the_destination, lanes);
+    END IF;
+END
+$$;
+
 -- What a row counts against a limit of bytes.
 CREATE FUNCTION posthaste.weight(headers jsonb, payload text, payload_bytes bytea)
 RETURNS integer
@@ -530,7 +584,8 @@ RETURN 256 + coalesce(pg_column_size(headers), 0) + coalesce(octet_length(payloa
 
 -- What a relay reads past a checkpoint, and first the snapshot in a row of its own, with the time
 -- in stated_at. The function is stable, so that all of its statements see what the snapshot of the
--- calling statement sees.
+-- calling statement sees. It does not ask whose cursor it is given: what is read with one of an
+-- earlier life of the server may be sent once more, and posthaste.settle refuses to note it.
 --
 -- Late rows are those with late_after < seq <= late_through that a transaction in running, or one
 -- from unseen_from on, has stated. If there is still_below, they are also those that this snapshot
@@ -564,6 +619,7 @@ DECLARE
     used bigint := 0;
 BEGIN
     PERFORM posthaste.refuse_foreign();
+    PERFORM posthaste.refuse_division(the_destination, lanes);
     snapshot := pg_current_snapshot();
     stated_at := clock_timestamp();
     RETURN NEXT;
@@ -717,7 +773,8 @@ $$;
 -- again is ready if all that is before it in its line is, as far as that was looked at; one that
 -- was not due before is only told that it has to wait for its line.
 CREATE FUNCTION posthaste.read_held(
-    the_destination text, the_lane integer, most bigint, bytes bigint, look_at bigint
+    the_destination text, the_lane integer, lanes integer, most bigint, bytes bigint,
+    look_at bigint
 ) RETURNS TABLE (
     now timestamptz, next_at timestamptz, candidates bigint, looked_at bigint, seq bigint,
     attempts integer, gone boolean, fits boolean, id uuid, topic text, kind text, key text,
@@ -744,6 +801,7 @@ DECLARE
     first bigint[];
 BEGIN
     PERFORM posthaste.refuse_foreign();
+    PERFORM posthaste.refuse_division(the_destination, lanes);
     SELECT array_agg(n.seq), max(n.ready_at) INTO near, edge_at
     FROM (SELECT h.seq, h.ready_at FROM posthaste.held h
         WHERE h.destination = the_destination AND h.lane = the_lane AND h.ready_at <= clock
@@ -834,6 +892,46 @@ BEGIN
 END
 $$;
 
+-- Lets those wait that were made ready behind one which failed, so that nobody looks at them until
+-- it is out of the way. seqs are those that failed, with their lines. What is ready stands at the
+-- front of its line: the cost follows how much of it there is, and not how long the line is.
+CREATE FUNCTION posthaste.hold_back(
+    the_destination text, topics text[], keys text[], seqs bigint[]
+) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    line record;
+    entry record;
+    later bigint[];
+BEGIN
+    FOR line IN SELECT l.topic, l.key, min(l.seq) AS seq
+        FROM unnest(topics, keys, seqs) AS l (topic, key, seq)
+        WHERE l.key IS NOT NULL GROUP BY l.topic, l.key ORDER BY l.topic, l.key
+    LOOP
+        later := '{}';
+        FOR entry IN SELECT h.seq, h.state FROM posthaste.held h
+            WHERE h.destination = the_destination AND h.topic = line.topic AND h.key = line.key
+                AND h.state IN ('retry', 'behind', 'parked') AND h.seq > line.seq
+            ORDER BY h.seq
+        LOOP
+            EXIT WHEN entry.state = 'behind';
+            IF entry.state = 'retry' THEN
+                later := later || entry.seq;
+            END IF;
+        END LOOP;
+        IF cardinality(later) > 0 THEN
+            UPDATE posthaste.held h SET state = 'behind', ready_at = NULL
+            WHERE h.destination = the_destination AND h.seq = ANY (later);
+        END IF;
+    END LOOP;
+END
+$$;
+
 -- Sees to it that of the messages of a topic and kind that are set aside in a lane just the first
 -- is tried. If one of them was taken (opened) and none came back, those at the front are let go
 -- before that; returns their lines. One that came back is tried again after probe_in microseconds.
@@ -902,6 +1000,7 @@ AS $$
 DECLARE
     name CONSTANT bigint := hashtextextended('posthaste.held ' || the_destination, 0);
 BEGIN
+    PERFORM posthaste.refuse_isolation();
     IF alone THEN
         PERFORM pg_advisory_xact_lock(name);
     ELSE
@@ -927,8 +1026,10 @@ SET jit = off
 AS $$
 DECLARE
     clock CONSTANT timestamptz := clock_timestamp();
+    life CONSTANT text := posthaste.server_life();
 BEGIN
     PERFORM posthaste.refuse_foreign();
+    PERFORM posthaste.refuse_isolation();
     -- A division changes the tokens of all leases after this, so it cannot come in between.
     IF lanes <> coalesce((SELECT d.now FROM posthaste.lanes d
         WHERE d.destination = the_destination), 1)
@@ -936,9 +1037,11 @@ BEGIN
         RETURN 'fenced';
     END IF;
     UPDATE posthaste.lease l SET settlement = number
-    WHERE l.name = lease_name AND l.token = lease_token AND l.settlement < number;
+    WHERE l.name = lease_name AND l.token = lease_token AND l.server_life = life
+        AND l.settlement < number;
     IF NOT FOUND THEN
-        PERFORM 1 FROM posthaste.lease l WHERE l.name = lease_name AND l.token = lease_token;
+        PERFORM 1 FROM posthaste.lease l
+        WHERE l.name = lease_name AND l.token = lease_token AND l.server_life = life;
         RETURN CASE WHEN FOUND THEN 'repeated' ELSE 'fenced' END;
     END IF;
     IF verdicts IS NOT NULL THEN
@@ -949,11 +1052,12 @@ BEGIN
         moved_at = clock
     WHERE c.destination = the_destination AND c.of = lanes AND c.lane = the_lane
         AND c.through <= coalesce(the_through, c.through);
-    IF NOT FOUND THEN
-        INSERT INTO posthaste.checkpoint (destination, lane, of, token, through, moved_at)
-        VALUES (the_destination, the_lane, lanes, coalesce(the_token, ''),
-            coalesce(the_through, 0), clock)
-        ON CONFLICT (destination, of, lane) DO NOTHING;
+    IF NOT FOUND AND NOT EXISTS (SELECT 1 FROM posthaste.checkpoint c
+        WHERE c.destination = the_destination AND c.of = lanes AND c.lane = the_lane)
+    THEN
+        -- Somebody took it away. Where to begin is decided when the lease is claimed anew.
+        RAISE EXCEPTION USING ERRCODE = 'PH004', MESSAGE = format(
+            'posthaste: the checkpoint of lane %s of ''%s'' is gone', the_lane, the_destination);
     END IF;
     INSERT INTO posthaste.batch (destination, lane, token, settlement, at, sent, failed, dead,
         first_position, last_position)
@@ -981,6 +1085,7 @@ DECLARE
     topics text[];
     keys text[];
     routes jsonb;
+    failed record;
     route record;
     let_go record;
 BEGIN
@@ -1050,6 +1155,15 @@ BEGIN
             WHEN jsonb_array_length(h.history) >= 20 THEN (h.history - 0) || excluded.history
             ELSE h.history || excluded.history END;
 
+    SELECT array_agg(v.topic) AS topics, array_agg(v.key) AS keys, array_agg(v.seq) AS seqs
+    INTO failed
+    FROM (SELECT h.seq, h.topic, h.key
+        FROM jsonb_to_recordset(verdicts)
+            AS r (seq bigint, verdict text, delay bigint, park boolean)
+        JOIN posthaste.held h ON h.destination = the_destination AND h.seq = r.seq
+        WHERE r.verdict = 'retry' AND r.delay > 0 OR r.verdict = 'dead' AND r.park) v;
+    PERFORM posthaste.hold_back(the_destination, failed.topics, failed.keys, failed.seqs);
+
     FOR route IN SELECT r.* FROM jsonb_to_recordset(routes)
         AS r (topic text, kind text, opened boolean, probe_in bigint)
     LOOP
@@ -1076,6 +1190,8 @@ DECLARE
     letter record;
     line record;
 BEGIN
+    PERFORM posthaste.refuse_foreign();
+    PERFORM posthaste.refuse_isolation();
     FOR place IN SELECT DISTINCT d.name FROM posthaste.dead_letter d
         WHERE d.number = ANY (numbers) AND d.side = 'relay' ORDER BY d.name
     LOOP
@@ -1137,6 +1253,8 @@ BEGIN
                 coalesce(line.topic, ''), coalesce(line.kind, ''), line.key, 'retry', clock)
             ON CONFLICT (destination, seq) DO UPDATE SET state = 'retry', attempts = 0,
                 ready_at = clock, detail = NULL, first_failed_at = NULL, history = '[]';
+            PERFORM posthaste.hold_back(
+                letter.name, ARRAY[line.topic], ARRAY[line.key], ARRAY[letter.seq]);
         ELSE
             DELETE FROM posthaste.held h WHERE h.destination = letter.name
                 AND h.seq = letter.seq AND h.state = 'parked'

@@ -70,8 +70,8 @@ impl Store {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Identity, StoreError> {
-        let statement =
-            "select system_identifier, database_oid, database_name from posthaste.cluster";
+        let statement = "select system_identifier, database_oid, database_name \
+             from posthaste.cluster for update";
         self.identity_by(connection, statement).await
     }
 
@@ -80,8 +80,35 @@ impl Store {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Frontier, StoreError> {
+        self.start_by(connection, "select floor from posthaste.cluster").await
+    }
+
+    /// The same for whoever writes it down: there is no adoption before this transaction ends, and
+    /// none is needed.
+    pub(crate) async fn locked_start(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Frontier, StoreError> {
+        // Before the lock for a standby, where there are none, and after it for an adoption that it
+        // has waited for.
+        self.refuse_foreign(&mut *connection).await?;
+        let statement = "select floor from posthaste.cluster for share";
+        let start = self.start_by(&mut *connection, statement).await?;
+        self.refuse_foreign(connection).await.map(|()| start)
+    }
+
+    async fn refuse_foreign(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let asked = self.query("select posthaste.refuse_foreign()").execute(connection).await;
+        asked.map(|_| ()).map_err(self.failed("looking for the identity of the database"))
+    }
+
+    async fn start_by(
+        &self,
+        connection: &mut PgConnection,
+        statement: &'static str,
+    ) -> Result<Frontier, StoreError> {
         let floor: i64 = self
-            .query_scalar("select floor from posthaste.cluster")
+            .query_scalar(statement)
             .fetch_one(connection)
             .await
             .map_err(self.failed("looking for the floor of an adoption"))?;

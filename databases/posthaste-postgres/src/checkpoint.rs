@@ -10,7 +10,8 @@ use crate::number;
 use crate::store::Store;
 
 /// Parameters: destination, lane, of how many.
-const CHECKPOINT: &str = "select c.token from posthaste.refuse_foreign() f \
+const CHECKPOINT: &str = "select c.token \
+     from posthaste.refuse_foreign() f cross join posthaste.refuse_division($1, $3) d \
      left join posthaste.checkpoint c on c.destination = $1 and c.lane = $2 and c.of = $3";
 
 /// Parameters: destination, of how many.

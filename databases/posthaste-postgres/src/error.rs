@@ -81,6 +81,7 @@ pub(crate) enum Consequence {
     Unavailable,
     Failed,
     Rejected,
+    Fenced,
     SchemaMissing,
 }
 
@@ -91,6 +92,7 @@ impl Consequence {
             Self::Unavailable => StoreError::Unavailable { context: text, source },
             Self::Failed => StoreError::Failed { context: text, source },
             Self::Rejected => StoreError::Rejected { reason: text, source },
+            Self::Fenced => StoreError::Fenced,
             Self::SchemaMissing => schema::missing(&text),
         }
     }
@@ -131,9 +133,17 @@ pub(crate) fn by_code(doing: &str, place: &str, said: &Said<'_>) -> (Consequence
              at the error of that statement"
                 .to_owned(),
         ),
-        "25006" => (
+        "25006" if is_of_standby(message) => (
             Consequence::Failed,
             format!("{doing}: {place} is a standby and takes no writes; name the primary"),
+        ),
+        "25006" => (
+            Consequence::Failed,
+            format!(
+                "{doing}: transactions at {place} are read only; turn \
+                 default_transaction_read_only off for this role and database, or name the primary \
+                 if that is a standby"
+            ),
         ),
         "PH001" => (
             Consequence::Failed,
@@ -143,7 +153,16 @@ pub(crate) fn by_code(doing: &str, place: &str, said: &Said<'_>) -> (Consequence
                  relays from the original any more"
             ),
         ),
+        "PH002" => (
+            Consequence::Failed,
+            format!(
+                "{doing}: {}; set default_transaction_isolation to 'read committed' for the role \
+                 and the database, or give the relay connections of its own",
+                refusal(said)
+            ),
+        ),
         "PH003" => (Consequence::Rejected, refusal(said)),
+        "PH004" => (Consequence::Fenced, refusal(said)),
         "55P03" => (
             Consequence::Unavailable,
             format!(
@@ -177,6 +196,12 @@ fn by_class(doing: &str, place: &str, said: &Said<'_>) -> (Consequence, String) 
         }
         _ => (Consequence::Failed, format!("{doing} at {place}: {message}")),
     }
+}
+
+/// Whether only a standby says so. Ours ask whether it is one; of other statements most are refused
+/// as they are in any transaction that is read only.
+fn is_of_standby(message: &str) -> bool {
+    message.starts_with("posthaste: ") || message.ends_with("during recovery")
 }
 
 /// The sentence in a refusal of the tables. The message of the server may hold values, so it is

@@ -21,16 +21,19 @@ const HOLDER: &str = "select owner, (extract(epoch from left_over) * 1000000)::b
      where left_over > interval '0' and left_over <= ttl";
 
 /// Parameters: name, owner, time in microseconds. Returns the token, or nothing if somebody else
-/// has the lease. Whoever gave it back begins anew, also with the numbers of its settlements.
-const ACQUIRE: &str = "insert into posthaste.lease as l (name, owner, token, expires_at, ttl) \
+/// has the lease. Whoever gave it back, or had it in another life of the server, begins anew, also
+/// with the numbers of its settlements.
+const ACQUIRE: &str = "insert into posthaste.lease as l \
+       (name, owner, token, expires_at, ttl, server_life) \
      values ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond', \
-       $3 * interval '1 microsecond') \
+       $3 * interval '1 microsecond', posthaste.server_life()) \
      on conflict (name) do update set \
        token = case when l.owner = excluded.owner and l.expires_at <> 'epoch' \
-         then l.token else l.token + 1 end, \
+         and l.server_life = excluded.server_life then l.token else l.token + 1 end, \
        settlement = case when l.owner = excluded.owner and l.expires_at <> 'epoch' \
-         then l.settlement else 0 end, \
-       owner = excluded.owner, expires_at = excluded.expires_at, ttl = excluded.ttl \
+         and l.server_life = excluded.server_life then l.settlement else 0 end, \
+       owner = excluded.owner, expires_at = excluded.expires_at, ttl = excluded.ttl, \
+       server_life = excluded.server_life \
      where l.owner = excluded.owner or l.expires_at <= clock_timestamp() \
        or l.expires_at - clock_timestamp() > l.ttl \
      returning token";
@@ -46,16 +49,21 @@ const KNOW: &str = "insert into posthaste.checkpoint \
      on conflict (destination, of, lane) do nothing";
 
 /// Parameters: name, token, time in microseconds; without one it runs out at the beginning of time.
+/// Of another life of the server it can be given back and not be prolonged.
 const EXTEND: &str = "update posthaste.lease set \
        expires_at = coalesce(clock_timestamp() + $3 * interval '1 microsecond', 'epoch'), \
        ttl = coalesce($3 * interval '1 microsecond', ttl) \
-     where name = $1 and token = $2";
+     where name = $1 and token = $2 and ($3 is null or server_life = posthaste.server_life())";
 
 /// Parameter: beginning of the name.
 const HELD: &str = "select name, owner, token, extract(epoch from left_over)::float8 from ( \
        select name, owner, token, ttl, expires_at - clock_timestamp() as left_over \
        from posthaste.lease where starts_with(name, $1)) l \
      where left_over > interval '0' and left_over <= ttl order by name";
+
+/// Parameters: name, token.
+const FENCE: &str = "select settlement from posthaste.lease \
+     where name = $1 and token = $2 and server_life = posthaste.server_life()";
 
 /// Fails unless `lease` is the current one.
 pub(crate) async fn fence(
@@ -64,7 +72,7 @@ pub(crate) async fn fence(
     lease: &Lease,
 ) -> Result<(), StoreError> {
     let current: Option<i64> = store
-        .query_scalar("select settlement from posthaste.lease where name = $1 and token = $2")
+        .query_scalar(FENCE)
         .bind(&lease.name)
         .bind(number::token(lease.token)?)
         .fetch_optional(connection)
@@ -125,6 +133,7 @@ impl Store {
         }
         drop(connection);
         let mut transaction = self.begin().await?;
+        let start = self.locked_start(&mut transaction).await?;
         let token: Option<i64> = self
             .query_scalar(ACQUIRE)
             .bind(name)
@@ -140,10 +149,9 @@ impl Store {
             return Ok(held.unwrap_or(Claim::Held { by, remaining: Duration::ZERO }));
         };
         if let Some(destination) = lease::destination(name) {
-            let start = self.starting_frontier(&mut transaction).await?.checkpoint();
             self.query(KNOW)
                 .bind(destination)
-                .bind(start.as_str())
+                .bind(start.checkpoint().as_str())
                 .execute(&mut *transaction)
                 .await
                 .map_err(self.failed("noting a destination"))?;

@@ -22,7 +22,7 @@ use crate::{Postgres, number, settle};
 const READ: &str = "select * from posthaste.read_outbox($1, $2, $3, $4, $5, $6, \
      $7::text[]::xid8[], $8::text::xid8, $9::text[]::xid8[], $10::text::xid8, $11, $12, $13, $14)";
 
-const READ_HELD: &str = "select * from posthaste.read_held($1, $2, $3, $4, $5)";
+const READ_HELD: &str = "select * from posthaste.read_held($1, $2, $3, $4, $5, $6)";
 
 /// Most rows of one statement, those of other lanes included.
 const MOST: i64 = 1 << 17;
@@ -35,6 +35,10 @@ const ROUNDS: usize = 16;
 /// of a reading follows its limit and not how many are ready.
 const LOOK_AT_PER_ROW: i64 = 4;
 const LOOK_AT_LEAST: i64 = 16;
+
+/// How many are looked at if none of those may be returned. What stands behind one that failed is
+/// not ready, so only what became ready in another order than that of its line is passed over.
+const LOOK_AT_MOST: i64 = 20_000;
 
 /// What one statement found.
 struct Found {
@@ -195,7 +199,7 @@ impl Store {
         let mut held = self.held(&mut connection, lane, limit, look_at).await?;
         if held.ready.entries.is_empty() && held.looked_at >= look_at {
             // All of them may stand behind others that are ready too and were not looked at.
-            look_at = i64::MAX;
+            look_at = look_at.max(LOOK_AT_MOST);
             held = self.held(&mut connection, lane, limit, look_at).await?;
         }
         held.ready.more |= held.looked_at >= look_at;
@@ -213,6 +217,7 @@ impl Store {
             .query(READ_HELD)
             .bind(&lane.destination)
             .bind(i32::from(lane.index))
+            .bind(i32::from(lane.of))
             .bind(number::signed(limit.messages.max(1)).min(MOST))
             .bind(number::signed(limit.bytes.max(1)))
             .bind(look_at)

@@ -8,6 +8,7 @@ mod cost;
 mod crash;
 mod doctor;
 mod examples;
+mod failover;
 mod fixture;
 mod inbox;
 mod partitions;
@@ -16,6 +17,7 @@ mod reading;
 mod roles;
 mod schema;
 mod signal;
+mod silence;
 #[cfg(feature = "tokio-postgres")]
 mod tokio_postgres;
 mod writing;

@@ -226,6 +226,7 @@ async fn rows_that_are_no_messages_stop_nobody() {
 async fn rows_of_every_lane_are_read_by_one_of_them() {
     let Some(fixture) = Fixture::new().await else { return };
     fixture.sql(&insert(1..=400)).await;
+    fixture.sql("insert into posthaste.lanes values ('default', 5, 5)").await;
     let mut seen = Vec::new();
     for lane in Lane::all("default", 5) {
         let mut checkpoint = Checkpoint::start();
