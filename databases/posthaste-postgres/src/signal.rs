@@ -178,11 +178,14 @@ impl Store {
             Duration::ZERO => Duration::MAX,
             within => within,
         };
+        let acquire_timeout = self.options.acquire_timeout;
         *listener = Some(tokio::spawn(async move {
             let (mut pause, longest) = RECONNECT;
             loop {
-                let pool =
-                    PgPoolOptions::new().max_connections(1).connect_lazy_with(connect.clone());
+                let pool = PgPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(acquire_timeout)
+                    .connect_lazy_with(connect.clone());
                 let heard = hear(&pool, &channel, &mark, &changes, within).await;
                 // One that is silent closes when TCP gives it up.
                 let _closed = timeout(CLOSING, pool.close()).await;
