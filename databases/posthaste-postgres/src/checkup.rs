@@ -22,7 +22,7 @@ struct Check {
     well: &'static str,
 }
 
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 22] = [
     Check {
         subject: "database.identity",
         statement: "select format('this is database %s, and the checkpoints belong to %s of %s', \
@@ -150,6 +150,68 @@ const CHECKS: [Check; 16] = [
         well: "the last partition has no end",
     },
     Check {
+        subject: "database.partitions",
+        statement: "select format('partition %s of the outbox is half detached: its messages are \
+               not seen by anybody', i.inhrelid::regclass) from pg_inherits i \
+             where i.inhparent = 'posthaste.outbox'::regclass and i.inhdetachpending",
+        severity: Severity::Problem,
+        advice: "start a relay that is a member of the owner's role, which attaches it again; or \
+                 run alter table … detach partition … finalize and attach it",
+        well: "every partition is attached",
+    },
+    Check {
+        subject: "database.partitions",
+        statement: "select format('partition %s belongs to %s and the outbox to %s, who cannot \
+               dump or migrate it', c.oid::regclass, pg_get_userbyid(c.relowner), \
+               pg_get_userbyid(o.relowner)) \
+             from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+               join pg_class o on o.oid = i.inhparent \
+             where i.inhparent = 'posthaste.outbox'::regclass and c.relowner <> o.relowner",
+        severity: Severity::Warning,
+        advice: "run: alter table … owner to the owner of the outbox",
+        well: "every partition belongs to the owner of the outbox",
+    },
+    Check {
+        subject: "database.partitions",
+        statement: "select format('the outbox has %s partitions, and every look takes locks on \
+               all of them', count(*)) from pg_inherits \
+             where inhparent = 'posthaste.outbox'::regclass having count(*) > 100",
+        severity: Severity::Warning,
+        advice: "let a relay run as a member of the owner's role, keep what was sent for a shorter \
+                 time, or choose larger partitions",
+        well: "there are not too many partitions",
+    },
+    Check {
+        subject: "database.outbox",
+        statement: "select format('rule %s is on %s and may change or swallow messages', \
+               r.rulename, r.ev_class::regclass) from pg_rewrite r \
+             where r.ev_enabled <> 'D' and (r.ev_class = 'posthaste.outbox'::regclass \
+               or r.ev_class in (select inhrelid from pg_inherits \
+                 where inhparent = 'posthaste.outbox'::regclass))",
+        severity: Severity::Warning,
+        advice: "drop it, and let a consumer do what it does",
+        well: "no rule is on the outbox",
+    },
+    Check {
+        subject: "database.identity",
+        statement: "select 'nothing says which database the checkpoints belong to, so no relay \
+               reads' where not exists (select 1 from posthaste.cluster)",
+        severity: Severity::Problem,
+        advice: "run: insert into posthaste.cluster (system_identifier, database_oid, \
+                 database_name) values (0, 0, 'unknown'); then `posthaste adopt`",
+        well: "the database the checkpoints belong to is known",
+    },
+    Check {
+        subject: "database.isolation",
+        statement: "select format('transactions are %s unless they say otherwise', \
+               current_setting('default_transaction_isolation')) \
+             where current_setting('default_transaction_isolation') <> 'read committed'",
+        severity: Severity::Warning,
+        advice: "set default_transaction_isolation = 'read committed' for the role of the relay; \
+                 what Posthaste does is made for it",
+        well: "transactions are read committed unless they say otherwise",
+    },
+    Check {
         subject: "database.transactions",
         statement: "select format('transaction of %s (pid %s) is open for %s s, %s; its messages \
                are not sent before it commits, and nothing that it could still read is cleaned \
@@ -195,8 +257,9 @@ const CHECKS: [Check; 16] = [
         subject: "database.reading",
         statement: "select format('a message that no relay has come to is %s s old', age) from ( \
                select extract(epoch from clock_timestamp() - o.stated_at)::bigint as age \
-               from posthaste.outbox o where o.seq > coalesce((select min(through) \
-                 from posthaste.checkpoint), 0) \
+               from posthaste.outbox o where o.seq > coalesce((select min(c.through) \
+                 from posthaste.checkpoint c where c.of = coalesce((select l.now \
+                   from posthaste.lanes l where l.destination = c.destination), 1)), 0) \
                and (o.due_at is null or o.due_at <= clock_timestamp()) order by o.seq limit 1) a \
              where age > 60",
         severity: Severity::Warning,

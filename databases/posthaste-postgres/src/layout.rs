@@ -26,6 +26,14 @@ impl Part {
         self.from.map_or_else(|| "minvalue".to_owned(), |from| from.to_string())
     }
 
+    /// What is true of its rows only.
+    pub(crate) fn condition(&self) -> String {
+        let from = self.from.map(|from| format!("seq >= {from}"));
+        let to = self.to.map(|to| format!("seq < {to}"));
+        let both: Vec<String> = from.into_iter().chain(to).collect();
+        if both.is_empty() { "true".to_owned() } else { both.join(" and ") }
+    }
+
     /// Its upper bound as a statement names it.
     pub(crate) fn upper(&self) -> String {
         self.to.map_or_else(|| "maxvalue".to_owned(), |to| to.to_string())
@@ -37,6 +45,8 @@ impl Part {
 pub(crate) struct Layout {
     pub(crate) last: i64,
     pub(crate) parts: Vec<Part>,
+    /// Whether a bound is on the last one for a time.
+    pub(crate) bounded: bool,
 }
 
 /// What has to be done in one transaction.
@@ -57,7 +67,15 @@ const AHEAD: i64 = 2;
 
 /// How far above the last number a partition that held more than planned ends at least: further
 /// than writers get before the change is made.
-const ROOM: i64 = 10_000_000;
+pub(crate) const ROOM: i64 = 10_000_000;
+
+/// Every look takes locks on all partitions, so that they grow with the rows that are kept: about
+/// so many hold all of these, unless one would be too many times larger than was asked for.
+const ABOUT: i64 = 16;
+const TOO_LARGE: i64 = 64;
+
+/// Most partitions that go in one transaction, which takes a lock for each of their indexes too.
+const AT_ONCE: usize = 32;
 
 impl Layout {
     /// From names and bounds as the server prints them.
@@ -70,7 +88,21 @@ impl Layout {
             parts.push(Part { name, from, to, is_empty: false });
         }
         parts.sort_by_key(|part| part.from.unwrap_or(i64::MIN));
-        Ok(Self { last, parts })
+        Ok(Self { last, parts, bounded: false })
+    }
+
+    /// How many rows a new partition shall have where this many are asked for.
+    pub(crate) fn rows(&self, asked: i64) -> i64 {
+        let lowest = self.parts.iter().find(|part| !part.is_empty);
+        let lowest = lowest.and_then(|part| part.from.or(part.to)).unwrap_or(self.last);
+        let wide = self.last.saturating_sub(lowest) / ABOUT;
+        wide.min(asked.saturating_mul(TOO_LARGE)).max(asked)
+    }
+
+    /// Whether the partitions lie as they did.
+    pub(crate) fn has_bounds_of(&self, other: &Self) -> bool {
+        let bounds = |part: &Part| (part.name.clone(), part.from, part.to);
+        self.parts.iter().map(bounds).eq(other.parts.iter().map(bounds))
     }
 
     /// What to change for partitions of so many rows, if it is time for something.
@@ -91,7 +123,10 @@ impl Layout {
     /// Runs of empty partitions below the sequence become one.
     fn put_together(&self, change: &mut Change) {
         let is_old = |part: &Part| part.is_empty && part.to.is_some_and(|to| to <= self.last);
-        for run in self.parts.chunk_by(|one, other| is_old(one) && is_old(other)) {
+        let belong =
+            |one: &Part, other: &Part| is_old(one) && is_old(other) && one.to == other.from;
+        for run in self.parts.chunk_by(belong) {
+            let run = &run[..run.len().min(AT_ONCE.saturating_sub(change.drop.len()))];
             let ([first, .., last], true) = (run, run.first().is_some_and(is_old)) else {
                 continue;
             };
@@ -151,7 +186,7 @@ mod tests {
             .map(|&(from, to, is_empty)| Part { is_empty, ..Part::new(Some(from), Some(to)) })
             .collect();
         parts.push(Part::new(Some(end), None));
-        Layout { last, parts }
+        Layout { last, parts, bounded: false }
     }
 
     fn ranges(parts: &[Part]) -> Vec<(Option<i64>, Option<i64>)> {
@@ -204,5 +239,32 @@ mod tests {
         let change = layout(35, &parts).change(10).expect("two can be one");
         assert_eq!(change.drop, ["outbox_from_1", "outbox_from_11"]);
         assert_eq!(ranges(&change.make), [(None, Some(21))]);
+    }
+    #[test]
+    fn empty_partitions_with_something_in_between_stay_apart() {
+        let apart = layout(35, &[(1, 11, true), (21, 31, true), (31, 90, false)]);
+        assert_eq!(apart.change(10).map(|change| change.drop), None);
+    }
+
+    #[test]
+    fn the_more_is_kept_the_larger_partitions_become() {
+        assert_eq!(layout(35, &[(1, 11, false), (11, 90, false)]).rows(10), 10);
+        assert_eq!(layout(3500, &[(1, 11, true), (301, 9000, false)]).rows(10), 199);
+        assert_eq!(layout(i64::MAX, &[(1, 9000, false)]).rows(10), 640);
+        let (mut last, mut parts) = (0, vec![(1, 1_000_001, false)]);
+        while last < 1_000_000_000 {
+            let end = parts.last().map_or(1, |part| part.1);
+            last = end;
+            parts.push((end, end + layout(last, &parts).rows(1_000_000), false));
+        }
+        assert!(parts.len() < 90, "{}", parts.len());
+    }
+
+    #[test]
+    fn not_all_of_very_many_empty_partitions_go_at_once() {
+        let parts: Vec<_> = (0..500).map(|n| (1 + 10 * n, 11 + 10 * n, true)).collect();
+        let layout = layout(5000, &parts);
+        let change = layout.change(10).expect("they can be fewer");
+        assert!(change.drop.len() <= AT_ONCE + 1, "{}", change.drop.len());
     }
 }

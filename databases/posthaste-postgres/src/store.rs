@@ -8,9 +8,10 @@ use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{FromRow, SqlStr};
 
-use crate::connect::Session;
+use crate::connect::{Session, Usual};
 use crate::namespace::Namespace;
 use crate::options::Options;
+use crate::pruning::Pruning;
 use crate::signal::Changes;
 use crate::{connect, error, schema, url};
 
@@ -33,8 +34,8 @@ impl Postgres {
     /// CA of one's own) unless `sslmode` says otherwise. Two parameters are ours: `schema=NAME` as
     /// in [`Options::schema`], and `pgbouncer=true` for a PgBouncer that pools transactions.
     ///
-    /// Connections of this pool look up names in `pg_catalog` only, outside of transactions that
-    /// were begun by [`begin`](posthaste_core::transaction::Transactional::begin).
+    /// Connections of this pool look up names in `pg_catalog` only, and their transactions are read
+    /// committed, outside of those that were begun by [`begin`](posthaste_core::transaction::Transactional::begin).
     ///
     /// # Errors
     /// [`StoreError::Rejected`] if the URL names no PostgreSQL database or the schema has no
@@ -42,8 +43,10 @@ impl Postgres {
     pub fn open(url: &str, options: Options) -> Result<Self, StoreError> {
         let url::Address { connect, session, schema } = url::parse(url)?;
         let options = Options { schema: schema.unwrap_or(options.schema), ..options };
-        let pool = connect::pool(connect, session, &options);
-        Self::build(pool, session, options)
+        let usual = Usual::default();
+        let pool = connect::pool(connect, session, &options, &usual);
+        let namespace = Namespace::new(&options.schema)?;
+        Ok(Self::of(Store { usual, ..Store::new(pool, session, namespace, options) }))
     }
 
     /// A handle on the pool of a service that has one, whose settings stay the service's, in the
@@ -62,7 +65,8 @@ impl Postgres {
     /// # Errors
     /// [`StoreError::Rejected`] if the schema has no possible name.
     pub fn with_options(pool: PgPool, options: Options) -> Result<Self, StoreError> {
-        Self::build(pool, Session::Foreign, options)
+        let namespace = Namespace::new(&options.schema)?;
+        Ok(Self::over(pool, namespace, options))
     }
 
     /// The pool, for the service's own statements. If it came from [`Postgres::open`], qualify the
@@ -75,11 +79,6 @@ impl Postgres {
     /// The schema that holds the tables.
     pub fn schema(&self) -> &str {
         self.store.namespace.name()
-    }
-
-    fn build(pool: PgPool, session: Session, options: Options) -> Result<Self, StoreError> {
-        let namespace = Namespace::new(&options.schema)?;
-        Ok(Self::of(Store::new(pool, session, namespace, options)))
     }
 
     fn over(pool: PgPool, namespace: Namespace, options: Options) -> Self {
@@ -96,9 +95,11 @@ impl Postgres {
 pub(crate) struct Store {
     pub(crate) pool: PgPool,
     pub(crate) session: Session,
+    pub(crate) usual: Usual,
     pub(crate) namespace: Namespace,
     pub(crate) options: Options,
     pub(crate) signal: Changes,
+    pub(crate) pruning: Pruning,
     /// Set once the schema was seen to be of our version, so that it is not looked at each time.
     schema_is_ours: AtomicBool,
 }
@@ -107,7 +108,9 @@ impl Store {
     fn new(pool: PgPool, session: Session, namespace: Namespace, options: Options) -> Self {
         let signal = Changes::new();
         let schema_is_ours = AtomicBool::new(false);
-        Self { pool, session, namespace, options, signal, schema_is_ours }
+        let pruning = Pruning::default();
+        let usual = Usual::default();
+        Self { pool, session, usual, namespace, options, signal, pruning, schema_is_ours }
     }
 
     /// The limits of messages.

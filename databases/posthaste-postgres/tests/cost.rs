@@ -40,7 +40,7 @@ async fn pages(fixture: &Fixture, statement: &str) -> u64 {
     let explained = fixture.sql(&statement.repeat(4)).await;
     let touched = explained.lines().filter(|line| line.contains("Buffers:"));
     // Planning is told apart, after the execution of each.
-    let last = touched.filter(|line| line.starts_with("  ")).last().expect("it touched something");
+    let last = touched.rev().find(|line| line.starts_with("  ")).expect("it touched something");
     let number = |text: &str| text.rsplit_once('=').and_then(|(_, n)| n.parse::<u64>().ok());
     last.split_whitespace().filter_map(number).sum()
 }

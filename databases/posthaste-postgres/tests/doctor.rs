@@ -63,8 +63,22 @@ async fn each_thing_that_loses_or_delays_messages_is_found() {
             "1 dead letters wait",
             Severity::Notice,
         ),
+        (
+            "create rule swallow as on insert to posthaste.outbox do instead nothing",
+            "rule swallow",
+            Severity::Warning,
+        ),
+        (
+            "drop rule if exists swallow on posthaste.outbox; \
+             do $$ begin for n in 1..110 loop execute format('create table posthaste.outbox_n%s \
+               partition of posthaste.outbox for values from (%s) to (%s)', n, -n, 1 - n); \
+             end loop; end $$",
+            "114 partitions",
+            Severity::Warning,
+        ),
         ("alter function posthaste.read_outbox volatile", "not stable any more", Severity::Problem),
         ("update posthaste.cluster set database_oid = 1", "posthaste adopt", Severity::Problem),
+        ("delete from posthaste.cluster", "nothing says which database", Severity::Problem),
     ] {
         fixture.sql("alter table posthaste.outbox_p00001 disable trigger all").await;
         fixture.sql(make).await;
@@ -87,4 +101,37 @@ async fn settings_that_lose_what_was_acknowledged_are_found() {
         finding.severity == Severity::Warning && finding.what.starts_with("synchronous_commit")
     });
     assert!(found, "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_partition_of_another_role_and_another_isolation_are_found() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (name, role) = (&fixture.test.name, format!("{}-other", fixture.test.name));
+    let make = format!(
+        "create role \"{role}\"; alter table posthaste.outbox_p00002 owner to \"{role}\"; \
+         alter database {name} set default_transaction_isolation = 'serializable'"
+    );
+    fixture.sql(&make).await;
+    let findings = fixture.second().findings().await;
+    for found in ["cannot dump or migrate", "transactions are serializable"] {
+        let said = |it: &Finding| it.severity == Severity::Warning && it.what.contains(found);
+        assert!(findings.iter().any(said), "{found}: {findings:?}");
+    }
+}
+
+#[tokio::test]
+async fn checkpoints_of_an_earlier_division_say_nothing_of_what_is_read() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture
+        .sql(
+            "insert into posthaste.outbox (topic, kind, payload, stated_at) \
+             values ('t', 'k', 'x', clock_timestamp() - interval '1 hour'); \
+             insert into posthaste.lanes values ('default', 2, 2); \
+             insert into posthaste.checkpoint (destination, lane, of, token, through, moved_at) \
+             values ('default', 0, 1, '', 0, now()), ('default', 0, 2, '', 1, now()), \
+               ('default', 1, 2, '', 1, now())",
+        )
+        .await;
+    let findings = bad(&fixture).await;
+    assert!(findings.iter().all(|it| it.subject != "database.reading"), "{findings:?}");
 }
