@@ -63,14 +63,20 @@ pub struct OpenBroker {
     pub broker: Arc<dyn Broker>,
     /// What it gave up on, if operators can act on that.
     pub dead_letters: Option<Arc<dyn DeadLetters>>,
-    /// Ends it in order, if there is something to end; not doing so is no worse than a crash.
+    /// Ends it in order, if there is something to end; not doing so is no worse than a crash, and
+    /// what takes longer than 5 s is given up.
     pub close: Option<Closer>,
 }
 
+/// A farewell that takes longer is given up.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 impl OpenBroker {
     pub(crate) async fn close(&self) {
-        if let Some(close) = &self.close {
-            close().await;
+        if let Some(close) = &self.close
+            && tokio::time::timeout(FAREWELL, close()).await.is_err()
+        {
+            tracing::debug!("the broker did not let go in time and was left");
         }
     }
 }
@@ -181,6 +187,12 @@ impl Registry {
     /// The schemes that are known.
     pub(crate) fn schemes(&self) -> Schemes {
         Schemes { databases: known(&self.databases), brokers: known(&self.brokers) }
+    }
+
+    /// Whether brokers of the scheme of this address take this option.
+    pub(crate) fn broker_takes(&self, address: &Address, option: &str) -> bool {
+        let backend = address.scheme().and_then(|scheme| self.brokers.get(&scheme));
+        backend.is_some_and(|backend| backend.options.contains(&option))
     }
 
     pub(crate) async fn open_database(

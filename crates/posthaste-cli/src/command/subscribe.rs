@@ -3,11 +3,13 @@
 //! A message is settled only after its line has left this process, so whoever reads the lines gets
 //! each message at least once, whenever this process or the reader is killed.
 
-use std::time::Instant;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use posthaste_core::limits::check_name;
 use posthaste_core::{BrokerError, Delivery, Subscriber, Subscription};
+use tokio::time::timeout;
 
 use crate::context::Context;
 use crate::escape::printable;
@@ -22,6 +24,9 @@ use crate::stop::Stop;
 
 /// Most messages that are printed and then settled together.
 const BATCH: usize = 256;
+
+/// How long the broker may take to settle what was printed once somebody has asked to stop.
+const LAST_SETTLING: Duration = Duration::from_secs(2);
 
 /// Print the messages of a topic as they arrive
 #[derive(Debug, clap::Args)]
@@ -97,7 +102,11 @@ async fn connect(
     stop: &mut Stop,
 ) -> Result<Option<OpenBroker>, Failure> {
     loop {
-        let opened = configuration.try_open_broker(&context.registry).await?;
+        let opened = tokio::select! {
+            biased;
+            () = stop.requested() => return Ok(None),
+            opened = configuration.try_open_broker(&context.registry) => opened?,
+        };
         match opened {
             Ok(broker) => return Ok(Some(broker)),
             Err(error) => {
@@ -175,7 +184,7 @@ impl Waiting {
 }
 
 /// Writes the lines, and when they have left, settles the deliveries; `false` if it was asked to
-/// stop while nobody took the lines, in which case nothing is settled.
+/// stop meanwhile. While nobody has taken the lines nothing is settled.
 async fn print_and_settle(
     deliveries: Vec<Delivery>,
     output: Output,
@@ -200,12 +209,32 @@ async fn print_and_settle(
         },
         () = stop.requested() => return Ok(false),
     }
-    for settled in join_all(deliveries.into_iter().map(Delivery::complete)).await {
-        if let Err(error) = settled {
-            output.warn(&format!("{}; it may be printed again", sentence(&error)));
-        }
+    Ok(settle(deliveries, output, stop).await)
+}
+
+/// Tells the broker what was printed; `false` if it was asked to stop meanwhile. A broker that says
+/// nothing does not keep the process from ending: what it has not settled it delivers again.
+async fn settle(deliveries: Vec<Delivery>, output: Output, stop: &mut Stop) -> bool {
+    let count = deliveries.len();
+    let mut settling = pin!(join_all(deliveries.into_iter().map(Delivery::complete)));
+    let (settled, goes_on) = tokio::select! {
+        biased;
+        settled = &mut settling => (settled, true),
+        () = stop.requested() => match timeout(LAST_SETTLING, settling).await {
+            Ok(settled) => (settled, false),
+            Err(_) => {
+                output.warn(&format!(
+                    "the broker did not confirm that {count} printed messages were taken; \
+                     they may be printed again"
+                ));
+                return false;
+            }
+        },
+    };
+    for error in settled.into_iter().filter_map(Result::err) {
+        output.warn(&format!("{}; it may be printed again", sentence(&error)));
     }
-    Ok(true)
+    goes_on
 }
 
 fn line(delivery: &Delivery) -> String {
