@@ -49,6 +49,8 @@ pub(crate) struct BrokerConfiguration {
     pub(crate) address: Address,
     /// What else it is told.
     pub(crate) options: BrokerOptions,
+    /// Whether it was said which subscriptions there are, be it none.
+    pub(crate) names_subscriptions: bool,
 }
 
 /// What to log, and how.
@@ -115,6 +117,15 @@ impl Configuration {
         let (url, options) = (broker.address.secret(), broker.options.clone());
         let place = BrokerPlace { url, name: name.clone(), options };
         registry.open_broker(&broker.address, place).await
+    }
+
+    /// Whether the broker keeps dead letters in queues of which nobody has said what they are
+    /// called: it takes names of subscriptions and was given none, not even an empty list.
+    pub(crate) fn leaves_queues_unnamed(&self, registry: &Registry) -> bool {
+        let broker = self.brokers.get(&self.relay.destination);
+        broker.is_some_and(|broker| {
+            !broker.names_subscriptions && registry.broker_takes(&broker.address, "subscriptions")
+        })
     }
 
     /// Whether there is a broker to open.

@@ -6,7 +6,7 @@ use posthaste_core::dead_letter::{DeadFilter, DeadLetter, DeadLetters};
 use serde_json::{Value, json};
 
 use super::list;
-use super::stores::{Place, Stores};
+use super::stores::{Place, Stores, told};
 use crate::actor;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -87,6 +87,7 @@ pub(super) async fn run(selection: Selection, act: &Act, context: &Context) -> R
     let stores = Stores::open(context, &selection.references).await?.whole()?;
     let mut done = Vec::new();
     let result = if selection.references.is_empty() {
+        stores.warn_of_unnamed(context.output);
         if !selection.yes {
             return preview(&stores, &selection, act, context).await;
         }
@@ -129,7 +130,7 @@ async fn named(
         let here = references.iter().filter(|(at, _)| *at == place);
         let here: Vec<String> = here.map(|(_, reference)| reference.clone()).collect();
         let Some(store) = stores.get(place).filter(|_| !here.is_empty()) else { continue };
-        act.carry_out(store, &here, actor).await?;
+        act.carry_out(store, &here, actor).await.map_err(|error| told(place, &error))?;
         done.extend(here);
     }
     Ok(())
@@ -147,9 +148,10 @@ async fn many(
 ) -> Result<(), Failure> {
     for place in [Place::Database, Place::Broker] {
         let Some(store) = stores.get(place) else { continue };
-        let references = references(store, topic, act).await?;
+        let references = references(store, topic, act).await;
+        let references = references.map_err(|error| told(place, &error))?;
         for page in references.chunks(PAGE) {
-            act.carry_out(store, page, actor).await?;
+            act.carry_out(store, page, actor).await.map_err(|error| told(place, &error))?;
             done.extend_from_slice(page);
         }
     }
@@ -160,7 +162,7 @@ async fn references(
     store: &dyn DeadLetters,
     topic: Option<&str>,
     act: &Act,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, StoreError> {
     let (mut references, mut after) = (Vec::new(), None);
     loop {
         let page = page(store, topic, after).await?;
@@ -195,7 +197,8 @@ async fn preview(
         let Some(store) = stores.get(place) else { continue };
         let mut after = None;
         loop {
-            let page = page(store, selection.topic.as_deref(), after).await?;
+            let page = page(store, selection.topic.as_deref(), after).await;
+            let page = page.map_err(|error| told(place, &error))?;
             after = page.last().map(|dead| dead.reference.clone());
             let full = page.len() == PAGE;
             for dead in page.into_iter().filter(|dead| act.is_for(dead)) {
@@ -216,6 +219,9 @@ async fn preview(
             .object(&json!({ "would": act.infinitive(), "count": count, "first": dead }))?;
     } else {
         list::print(context, &shown)?;
+    }
+    if count == 0 {
+        return Ok(());
     }
     Err(Failure::usage(format!(
         "nothing was done; dead letters that match: {count}; add --yes to {} them",

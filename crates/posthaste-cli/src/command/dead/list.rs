@@ -3,7 +3,7 @@
 use posthaste_core::dead_letter::{DeadFilter, DeadLetter, Origin};
 use serde_json::{Value, json};
 
-use super::stores::{Name, Place, Stores};
+use super::stores::{Name, Place, Stores, said, told};
 use crate::calendar;
 use crate::context::Context;
 use crate::escape::excerpt;
@@ -30,6 +30,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     let stores = Stores::open(context, &[]).await?;
     let mut partial = stores.is_partial(context.output);
+    stores.warn_of_unnamed(context.output);
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
     let mut dead: Vec<DeadLetter> = Vec::new();
     for place in [Place::Database, Place::Broker] {
@@ -51,10 +52,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         match store.list(&DeadFilter { topic, id: None, after, limit: left }).await {
             Ok(listed) => dead.extend(listed),
             Err(error) if place == Place::Broker && stores.get(Place::Database).is_some() => {
-                context.output.warn(&format!("{error}; its dead letters are missing here"));
+                let said = said(place, &error);
+                context.output.warn(&format!("{said}; its dead letters are missing here"));
                 partial = true;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(told(place, &error)),
         }
     }
     let next = dead.last().filter(|_| dead.len() >= limit).map(|dead| dead.reference.clone());
