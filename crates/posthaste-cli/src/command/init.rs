@@ -114,7 +114,7 @@ url = {broker}
 # window = 1024                     # most messages that are sent and not confirmed
 # publish_timeout = "30s"           # what is not confirmed by then is sent again
 # delivery_limit = 100              # of the queue itself, above that of consumers
-# subscriptions = ["orders.shipping"]   # whose own dead letters 'dead list' shows
+# subscriptions = ["orders.shipping"]   # whose own dead letters 'dead list' shows; []: none
 
 [relay]
 # broker = "default"                # which broker 'run' relays to
@@ -128,6 +128,7 @@ url = {broker}
 # on_dead = "park"                  # a dead letter holds back its key; "skip": it does not
 # unroutable = "hold"               # what nobody is bound to waits; "accept": it counts as sent;
                                     # "dead": it becomes a dead letter
+# unroutable_probe = "2s"           # try again this often whether somebody is bound now
 
 [relay.retry]                       # of messages that the broker refuses
 # limit = 10                        # attempts before a message becomes a dead letter
@@ -137,6 +138,7 @@ url = {broker}
 # [topics."orders"]                 # what is different for one topic
 # on_dead = "skip"
 # unroutable = "accept"
+# unroutable_probe = "30s"
 # retry.limit = 3
 
 [http]

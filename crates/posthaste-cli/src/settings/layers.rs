@@ -20,7 +20,7 @@ pub(crate) const DEFAULT_FILE: &str = "posthaste.toml";
 pub(crate) const FILE_VARIABLE: &str = "POSTHASTE_CONFIG";
 
 /// Every setting that has an environment variable: the variable, and the path of the setting.
-pub(crate) const VARIABLES: [(&str, &str); 31] = [
+pub(crate) const VARIABLES: [(&str, &str); 32] = [
     ("POSTHASTE_DATABASE_URL", "database.url"),
     ("POSTHASTE_DATABASE_PAYLOAD_LIMIT", "database.payload_limit"),
     ("POSTHASTE_DATABASE_SCHEMA", "database.schema"),
@@ -45,6 +45,7 @@ pub(crate) const VARIABLES: [(&str, &str); 31] = [
     ("POSTHASTE_RELAY_KEEP_SENT", "relay.keep_sent"),
     ("POSTHASTE_RELAY_ON_DEAD", "relay.on_dead"),
     ("POSTHASTE_RELAY_UNROUTABLE", "relay.unroutable"),
+    ("POSTHASTE_RELAY_UNROUTABLE_PROBE", "relay.unroutable_probe"),
     ("POSTHASTE_RELAY_RETRY_LIMIT", "relay.retry.limit"),
     ("POSTHASTE_RELAY_RETRY_FIRST", "relay.retry.first"),
     ("POSTHASTE_RELAY_RETRY_LONGEST", "relay.retry.longest"),

@@ -61,6 +61,41 @@ fn every_mistake_of_every_layer_is_found_at_once() {
 }
 
 #[test]
+fn a_list_is_typed_with_commas_or_as_in_the_file() {
+    let typed = |text: &str| {
+        let variables = [("POSTHASTE_BROKER_SUBSCRIPTIONS", text)];
+        let by_variable = load_with("", &variables, &[]);
+        let by_flag = load_with("", &[], &[("broker.subscriptions", text, "--set")]);
+        let read = |loaded: Loaded| {
+            let found: Vec<String> = loaded.findings.into_iter().map(|found| found.what).collect();
+            loaded.settings.broker.and_then(|broker| broker.subscriptions).ok_or(found)
+        };
+        let (by_variable, by_flag) = (read(by_variable), read(by_flag));
+        assert_eq!(by_variable.is_ok(), by_flag.is_ok(), "{text}");
+        by_variable.and_then(|list| by_flag.map(|other| (list, other)))
+    };
+    for (text, list) in [
+        ("a.b", &["a.b"] as &[&str]),
+        ("a.b, c.d,", &["a.b", "c.d"]),
+        (r#"["a.b"]"#, &["a.b"]),
+        (r#" ["a.b", 'c.d'] "#, &["a.b", "c.d"]),
+        ("[]", &[]),
+    ] {
+        let lists = typed(text).unwrap_or_else(|found| panic!("{text}: {found:?}"));
+        let list: Vec<String> = list.iter().map(|&one| one.to_owned()).collect();
+        assert_eq!(lists, (list.clone(), list), "{text}");
+    }
+    for text in ["[a.b]", r#"["a.b""#, r#"["a.b", 3]"#, r#""a.b""#, "a]", "[]\nurl = 'x:y'"] {
+        let found = typed(text).expect_err(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let said = "it must be a list: a,b or [\"a\", \"b\"] (POSTHASTE_BROKER_SUBSCRIPTIONS)";
+        assert_eq!(found[0], said, "{text}");
+    }
+    let file = load_with("[broker]\nsubscriptions = 'a.b'\n", &[], &[]);
+    assert!(file.findings[0].what.starts_with("it must be a list"), "{:?}", file.findings);
+}
+
+#[test]
 fn a_broker_called_default_is_the_broker() {
     let loaded = load_with("[brokers.default]\nurl = 'b:x'\n", &[], &[]);
     assert_eq!(loaded.settings.broker.unwrap().url.unwrap().expose(), "b:x");

@@ -116,6 +116,8 @@ pub(crate) struct RelaySettings {
     pub(crate) on_dead: Option<OnDeadSetting>,
     /// What happens to messages of a topic and kind that nobody is bound to.
     pub(crate) unroutable: Option<UnroutableSetting>,
+    /// How often the first of them is tried again.
+    pub(crate) unroutable_probe: Option<Period>,
     /// How often and how long apart a refused message is tried again.
     #[serde(default)]
     pub(crate) retry: RetrySettings,
@@ -141,6 +143,8 @@ pub(crate) struct TopicSettings {
     pub(crate) on_dead: Option<OnDeadSetting>,
     /// What happens to messages of a topic and kind that nobody is bound to.
     pub(crate) unroutable: Option<UnroutableSetting>,
+    /// How often the first of them is tried again.
+    pub(crate) unroutable_probe: Option<Period>,
     /// Its own retries.
     #[serde(default)]
     pub(crate) retry: RetrySettings,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use posthaste_core::limits::check_name;
+
 use super::period::Period;
 use super::validation::Check;
 use super::{BrokerSettings, DatabaseSettings};
@@ -119,12 +121,15 @@ pub(super) fn of_broker(
 /// A topic may have dots, the name of a subscription has none.
 fn subscription(check: &mut Check, path: &str, text: &str) -> Option<(String, String)> {
     let pair = text.rsplit_once('.').filter(|(topic, name)| !topic.is_empty() && !name.is_empty());
-    if pair.is_none() {
+    let is_named = pair.is_some_and(|(topic, name)| {
+        check_name("topic", topic).is_ok() && check_name("name", name).is_ok()
+    });
+    if !is_named {
         let what = format!("'{text}' names no subscription");
         let advice = "write TOPIC.NAME, as in orders.shipping".to_owned();
         check.problem(&format!("{path}.subscriptions"), &what, Some(advice));
     }
-    pair.map(|(topic, name)| (topic.to_owned(), name.to_owned()))
+    pair.filter(|_| is_named).map(|(topic, name)| (topic.to_owned(), name.to_owned()))
 }
 
 /// What is given to a backend of one scheme.

@@ -11,6 +11,8 @@ use serde::de::{
     self, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor,
 };
 use serde::{Deserialize, forward_to_deserialize_any};
+use toml::Spanned;
+use toml::de::DeValue;
 
 use super::Settings;
 use super::nearest::nearest;
@@ -124,6 +126,21 @@ macro_rules! number {
     )*};
 }
 
+/// The texts of a list that was typed; `None` if it is none.
+fn typed_list(text: &str) -> Option<Vec<String>> {
+    if !text.contains(['[', ']', '"', '\'']) {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        return Some(parts.map(str::to_owned).collect());
+    }
+    let parsed = DeValue::parse(text.trim()).ok()?;
+    let DeValue::Array(parts) = parsed.into_inner() else { return None };
+    let text = |part: Spanned<DeValue<'_>>| match part.into_inner() {
+        DeValue::String(text) => Some(text.into_owned()),
+        _ => None,
+    };
+    parts.into_iter().map(text).collect()
+}
+
 impl<'de> Deserializer<'de> for &'de Node {
     type Error = Fault;
 
@@ -142,14 +159,15 @@ impl<'de> Deserializer<'de> for &'de Node {
         }
     }
 
-    /// And a list with commas.
+    /// And a list, with commas or as it would stand in the file.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.value {
-            Value::Typed(text) => {
-                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-                visitor.visit_seq(SeqDeserializer::new(parts))
-            }
-            _ => self.deserialize_any(visitor),
+            Value::Typed(text) => match typed_list(text) {
+                Some(parts) => visitor.visit_seq(SeqDeserializer::new(parts.into_iter())),
+                None => Err(Fault::custom("it must be a list: a,b or [\"a\", \"b\"]")),
+            },
+            Value::List(_) => self.deserialize_any(visitor),
+            _ => Err(Fault::custom("it must be a list, as in [\"a\", \"b\"]")),
         }
     }
 

@@ -156,7 +156,9 @@ impl Check {
                 self.address(&url, address, &schemes.brokers);
                 let options = options::of_broker(self, path, given, &schemes.brokers);
                 let address = address.clone();
-                brokers.insert(name.to_owned(), BrokerConfiguration { address, options });
+                let names_subscriptions = given.subscriptions.is_some();
+                let broker = BrokerConfiguration { address, options, names_subscriptions };
+                brokers.insert(name.to_owned(), broker);
             }
             None if self.is_reported(&url) => {}
             None => self.problem(&url, "this broker has no URL", None),
@@ -213,7 +215,7 @@ impl Check {
             retry,
             on_dead: on_dead(relay.on_dead, default.policy.on_dead),
             unroutable: unroutable(relay.unroutable, default.policy.unroutable),
-            ..default.policy
+            probe_every: self.probe("relay", relay.unroutable_probe, default.policy.probe_every),
         };
         let topics = settings.topics.iter().map(|(topic, own)| {
             let path = format!("topics.{topic}");
@@ -225,7 +227,7 @@ impl Check {
                 retry,
                 on_dead: on_dead(own.on_dead, policy.on_dead),
                 unroutable: unroutable(own.unroutable, policy.unroutable),
-                ..policy
+                probe_every: self.probe(&path, own.unroutable_probe, policy.probe_every),
             };
             (topic.clone(), own)
         });
@@ -234,7 +236,7 @@ impl Check {
             (Duration::from_millis(1), Duration::from_secs(1), Duration::from_hours(1));
         let poll = relay
             .poll
-            .map(|poll| self.period("poll", Some(poll), poll.0, millisecond..=60 * second));
+            .map(|poll| self.period("relay.poll", Some(poll), poll.0, millisecond..=60 * second));
         RelayOptions {
             destination: relay.broker.clone().unwrap_or_else(|| DEFAULT_BROKER.to_owned()),
             lanes: relay.lanes.filter(|lanes| self.lanes(*lanes)),
@@ -242,9 +244,14 @@ impl Check {
             window_bytes: self.window_bytes(relay.window_bytes, default.window_bytes),
             policy,
             topics,
-            lease_ttl: self.period("lease_ttl", relay.lease_ttl, default.lease_ttl, second..=hour),
+            lease_ttl: self.period(
+                "relay.lease_ttl",
+                relay.lease_ttl,
+                default.lease_ttl,
+                second..=hour,
+            ),
             poll,
-            grace: self.period("grace", relay.grace, default.grace, Duration::ZERO..=hour),
+            grace: self.period("relay.grace", relay.grace, default.grace, Duration::ZERO..=hour),
             keep_sent: relay.keep_sent.map_or(default.keep_sent, |period| period.0),
             ..default
         }
@@ -304,10 +311,17 @@ impl Check {
         bytes
     }
 
-    /// A length of time in `[relay]`.
+    /// How often something that nobody is bound to is tried again; 0 would never let it rest.
+    fn probe(&mut self, table: &str, given: Option<Period>, default: Duration) -> Duration {
+        let Some(given) = given else { return default };
+        let (path, hour) = (format!("{table}.unroutable_probe"), Duration::from_hours(1));
+        self.period(&path, Some(given), default, Duration::from_millis(100)..=hour)
+    }
+
+    /// A length of time.
     fn period(
         &mut self,
-        name: &str,
+        path: &str,
         given: Option<Period>,
         default: Duration,
         range: RangeInclusive<Duration>,
@@ -317,7 +331,7 @@ impl Check {
             let what = format!("{} is out of range", Period(period));
             let (least, most) = (Period(*range.start()), Period(*range.end()));
             let advice = Some(format!("choose from {least} to {most}"));
-            self.problem(&format!("relay.{name}"), &what, advice);
+            self.problem(path, &what, advice);
         }
         period
     }

@@ -86,6 +86,9 @@ fn ranges_are_checked() {
         ("relay.window_bytes", "1KiB"),
         ("relay.lease_ttl", "10ms"),
         ("relay.poll", "0s"),
+        ("relay.unroutable_probe", "0s"),
+        ("relay.unroutable_probe", "2h"),
+        ("topics.orders.unroutable_probe", "10ms"),
         ("relay.retry.limit", "0"),
         ("relay.retry.longest", "1ms"),
         ("log.level", "loud"),
@@ -119,6 +122,20 @@ fn what_nobody_is_bound_to_waits_unless_the_relay_or_its_topic_says_otherwise() 
     assert_eq!(relay.topics["orders"].unroutable, OnUnroutable::Accept);
     assert_eq!(relay.topics["invoices"].unroutable, OnUnroutable::Dead);
     assert_eq!(refused("relay.unroutable", "drop").subject, "relay.unroutable");
+}
+
+#[test]
+fn a_topic_may_be_asked_about_more_or_less_often_than_the_others() {
+    let mut assignments = GOOD.to_vec();
+    let seconds = Duration::from_secs;
+    assert_eq!(checked(&assignments, BOTH).unwrap().relay.policy.probe_every, seconds(2));
+    assignments.push(("relay.unroutable_probe", "30s"));
+    assignments.push(("topics.orders.unroutable_probe", "1s"));
+    assignments.push(("topics.invoices.on_dead", "skip"));
+    let relay = checked(&assignments, BOTH).unwrap().relay;
+    assert_eq!(relay.policy.probe_every, seconds(30));
+    assert_eq!(relay.topics["orders"].probe_every, seconds(1));
+    assert_eq!(relay.topics["invoices"].probe_every, seconds(30));
 }
 
 #[test]
