@@ -2,12 +2,15 @@
 //!
 //! It waits for whatever is absent, says so, and never makes it: no file, no table, no schema.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use posthaste::Relay;
-use posthaste_core::{Database, StoreError};
+use posthaste_core::finding::Severity;
+use posthaste_core::{Broker, Database, StoreError};
 use posthaste_http::Health;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::actor;
 use crate::context::Context;
@@ -17,6 +20,9 @@ use crate::registry::OpenBroker;
 use crate::settings::Configuration;
 use crate::settings::validation::Needs;
 use crate::stop::Stop;
+
+/// How long the broker may take to answer the look at the start.
+const FIRST_LOOK: Duration = Duration::from_secs(20);
 
 /// Relay messages from the outbox to the broker until stopped
 #[derive(Debug, clap::Args)]
@@ -67,14 +73,35 @@ async fn relay(
     let relay = Relay::new(database.clone(), broker.broker.clone()).options(options);
     health.relaying(database, relay.progress());
     tracing::info!(destination = configuration.destination(), "relaying");
+    let look = look_at(broker.broker.clone());
     let stopping = async {
         stop.requested().await;
         tracing::info!("stopping; a second signal ends at once");
     };
     relay.run_until(stopping).await;
+    look.abort();
     broker.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Looks at the broker and warns of its problems, beside everything else: a relay that stands by
+/// does not publish, and would say only when it leads that it cannot.
+fn look_at(broker: Arc<dyn Broker>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let Ok(findings) = tokio::time::timeout(FIRST_LOOK, broker.check()).await else {
+            let waited = FIRST_LOOK.as_secs();
+            tracing::warn!(
+                "the broker did not answer within {waited} s; 'posthaste doctor' asks again"
+            );
+            return;
+        };
+        for finding in findings.iter().filter(|found| found.severity == Severity::Problem) {
+            let advice = finding.advice.as_ref().map(|advice| format!("; {advice}"));
+            let advice = advice.unwrap_or_default();
+            tracing::warn!("{}: {}{advice}", finding.subject, finding.what);
+        }
+    })
 }
 
 /// Starts to serve health and metrics if that was asked for.
@@ -82,7 +109,7 @@ async fn serve(
     configuration: &Configuration,
     health: &Health,
     stop: &Stop,
-) -> Result<Option<tokio::task::JoinHandle<std::io::Result<()>>>, Failure> {
+) -> Result<Option<JoinHandle<std::io::Result<()>>>, Failure> {
     let Some(address) = configuration.http else { return Ok(None) };
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::failed(format!("http.listen: cannot listen on {address}: {error}"))
