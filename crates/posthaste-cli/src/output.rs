@@ -1,7 +1,8 @@
 //! The only place that writes to standard output and standard error.
 //!
 //! Data goes to standard output and is flushed line by line; talk goes to standard error. With
-//! `--json` both are one JSON object a line. Nothing leaves without passing [`redact`].
+//! `--json` both are one JSON object a line. Talk and findings pass [`redact`]; messages and figures
+//! leave as they are, because what is in them is the user's and not ours to change.
 
 use std::io::{self, IsTerminal, Write};
 

@@ -3,7 +3,10 @@
 //! Two nets. The first knows what a secret looks like: the password of a URL, and parameters of a
 //! query whose names say so. The second knows the secrets themselves, because every URL of the
 //! settings is remembered here; so a driver that prints its password in a form of its own is
-//! caught as well. Both cast too wide rather than too narrow.
+//! caught as well. Both cast too wide rather than too narrow, but for one thing: a password that is
+//! also the name of its user (`guest:guest`) is no secret to keep, and is only masked in URLs.
+//!
+//! They are for logs, errors and URLs. Messages on standard output are data and leave as they are.
 
 use std::borrow::Cow;
 use std::sync::{PoisonError, RwLock};
@@ -21,8 +24,10 @@ static REMEMBERED: RwLock<Vec<SecretString>> = RwLock::new(Vec::new());
 /// Remembers the secrets in `url`, as they are written and as they are meant (percent-decoded).
 pub(crate) fn remember(url: &str) {
     let parameters = url.split_once('?').map_or("", |(_, query)| query).split('&');
+    let named = parameters.clone().filter_map(user_parameter);
+    let users: Vec<String> = user(url).into_iter().chain(named).map(percent_decoded).collect();
     let secrets = password(url).into_iter().chain(parameters.filter_map(secret_parameter));
-    for secret in secrets {
+    for secret in secrets.filter(|secret| !users.contains(&percent_decoded(secret))) {
         for form in [secret.to_owned(), percent_decoded(secret)] {
             if form.len() >= SHORTEST_REMEMBERED {
                 let mut remembered = REMEMBERED.write().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +94,19 @@ fn secret_parameter(parameter: &str) -> Option<&str> {
     (tells && !value.is_empty() && value != MASK).then_some(value)
 }
 
+/// The value of a parameter that names the user.
+fn user_parameter(parameter: &str) -> Option<&str> {
+    let (name, value) = parameter.split_once('=')?;
+    matches!(name.to_ascii_lowercase().as_str(), "user" | "username").then_some(value)
+}
+
+/// What stands before that `:`, or before the `@` if there is none.
+fn user(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (user_and_password, _) = rest.rsplit_once('@')?;
+    Some(user_and_password.split_once(':').map_or(user_and_password, |(user, _)| user))
+}
+
 /// What stands between the first `:` after `://` and the last `@`. A password that should have
 /// been percent-encoded and was not (`p/w`, `p@w`) is found whole.
 fn password(url: &str) -> Option<&str> {
@@ -153,5 +171,16 @@ mod tests {
         assert_eq!(text("login with canary%2F7741 failed"), "login with *** failed");
         remember("postgres://host/db?user=me&password=canary%2B7742&sslkey=client.key");
         assert_eq!(text("tried canary+7742 and client.key"), "tried *** and client.key");
+    }
+    #[test]
+    fn the_name_of_a_user_is_no_secret_although_it_is_the_password_too() {
+        remember("amqp://visitor:visitor@host");
+        remember("amqp://visitor%31:visitor1@host");
+        remember("postgres://host/db?user=caller&password=caller");
+        for told in ["user 'visitor' in vhost 'visitor'", "visitor1", "no table caller.outbox"] {
+            assert_eq!(text(told), told);
+        }
+        assert_eq!(text("amqp://visitor:visitor@host"), "amqp://visitor:***@host");
+        assert_eq!(text("x://h/d?user=caller&password=caller"), "x://h/d?user=caller&password=***");
     }
 }
