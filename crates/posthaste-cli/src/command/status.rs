@@ -25,16 +25,17 @@ pub(crate) async fn run(_: &Arguments, context: &Context) -> Result<(), Failure>
     let destination = configuration.destination();
     let database = configuration.open_database(&context.registry, false).await?;
     let status = database.status(destination).await?;
+    let wanted = database.division(destination).await?.wanted;
     if context.output.is_json() {
-        return context.output.object(&object(destination, &status));
+        return context.output.object(&object(destination, &status, wanted));
     }
-    for line in lines(destination, &status) {
+    for line in lines(destination, &status, wanted) {
         context.output.line(&line)?;
     }
     Ok(())
 }
 
-fn object(destination: &str, status: &Status) -> serde_json::Value {
+fn object(destination: &str, status: &Status, wanted: u16) -> serde_json::Value {
     json!({
         "destination": destination,
         "backlog": status.backlog,
@@ -47,10 +48,11 @@ fn object(destination: &str, status: &Status) -> serde_json::Value {
         "rates": status.rates,
         "checkpoint": status.checkpoint,
         "lanes": status.lanes,
+        "lanes_wanted": wanted,
     })
 }
 
-fn lines(destination: &str, status: &Status) -> Vec<String> {
+fn lines(destination: &str, status: &Status, wanted: u16) -> Vec<String> {
     let oldest = match status.oldest_unsent_seconds {
         Some(seconds) => format!(", the oldest for {}", calendar::ago(seconds)),
         None => String::new(),
@@ -78,6 +80,9 @@ fn lines(destination: &str, status: &Status) -> Vec<String> {
     }));
     if !status.unroutable.is_empty() {
         lines.push(format!("              {BIND}"));
+    }
+    if (status.lanes, wanted) != (1, 1) {
+        lines.push(format!("lanes         {} ({wanted} wanted)", status.lanes));
     }
     if status.leases.is_empty() {
         lines.push("relay         none holds the lease: is 'posthaste run' running?".to_owned());
@@ -110,7 +115,7 @@ mod tests {
         let held = Held { unroutable: 4, ..Held::default() };
         let unroutable = vec![route("placed", 3, Some("no queue\u{1b}")), route("paid", 1, None)];
         let status = Status { held, unroutable, ..Status::default() };
-        let shown = lines("default", &status);
+        let shown = lines("default", &status, 1);
         let held = "held          0 due later, 0 to retry, 0 behind their key, 4 unroutable";
         assert!(shown.contains(&held.to_owned()), "{shown:?}");
         let first =
@@ -119,7 +124,20 @@ mod tests {
         assert!(shown[first].contains("no queue") && !shown[first].contains('\u{1b}'));
         assert_eq!(shown[first + 1], "unroutable    1 of kind paid on topic orders");
         assert!(shown[first + 2].contains("bind a queue"), "{shown:?}");
-        assert!(!lines("default", &Status::default()).iter().any(|line| line.contains("bind")));
-        assert_eq!(object("default", &status)["unroutable"][0]["entries"], 3);
+        assert!(!lines("default", &Status::default(), 1).iter().any(|line| line.contains("bind")));
+        assert_eq!(object("default", &status, 1)["unroutable"][0]["entries"], 3);
+    }
+
+    #[test]
+    fn lanes_are_shown_where_there_is_more_than_one_or_another_number_is_wanted() {
+        let shown = |lanes, wanted| {
+            let status = Status { lanes, ..Status::default() };
+            assert_eq!(object("default", &status, wanted)["lanes"], lanes);
+            assert_eq!(object("default", &status, wanted)["lanes_wanted"], wanted);
+            lines("default", &status, wanted).into_iter().find(|line| line.starts_with("lanes"))
+        };
+        assert_eq!(shown(1, 1), None);
+        assert_eq!(shown(4, 4).as_deref(), Some("lanes         4 (4 wanted)"));
+        assert_eq!(shown(1, 2).as_deref(), Some("lanes         1 (2 wanted)"));
     }
 }
