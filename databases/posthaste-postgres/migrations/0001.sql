@@ -819,6 +819,19 @@ BEGIN
                         AND (e.state <> 'retry' OR e.ready_at IS NULL
                             OR (e.ready_at, e.seq) > (edge_at, edge_seq)))
             ORDER BY h.seq LIMIT most + 1);
+        IF cardinality(first) = 0 AND looked_at >= look_at THEN
+            -- All wait for some that became ready after them.
+            first := ARRAY(
+                SELECT DISTINCT e.seq FROM unnest(near) AS n (seq)
+                JOIN posthaste.held h ON h.destination = the_destination AND h.seq = n.seq
+                CROSS JOIN LATERAL (SELECT i.seq, i.lane, i.state, i.ready_at
+                    FROM posthaste.held i
+                    WHERE i.destination = the_destination AND i.topic = h.topic AND i.key = h.key
+                        AND i.state IN ('retry', 'behind', 'parked')
+                    ORDER BY i.seq LIMIT 1) e
+                WHERE e.lane = the_lane AND e.state = 'retry' AND e.ready_at <= clock
+                ORDER BY e.seq LIMIT most + 1);
+        END IF;
     END IF;
     now := clock;
     candidates := coalesce(cardinality(first), 0);

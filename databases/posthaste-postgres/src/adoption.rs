@@ -131,6 +131,7 @@ impl Store {
     /// Accepts that this database is a copy of the one whose checkpoints it holds.
     pub(crate) async fn adopt(&self, actor: &str) -> Result<Vec<String>, StoreError> {
         let mut transaction = self.begin().await?;
+        self.at_leisure(&mut transaction).await?;
         self.quieten(&mut transaction).await?;
         let (here, noted) =
             (self.identity(&mut transaction).await?, self.noted_identity(&mut transaction).await?);

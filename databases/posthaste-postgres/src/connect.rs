@@ -1,6 +1,8 @@
 //! Connections of our own: a pool whose sessions are set up for our statements, and what there is
 //! to say about the way to the server.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use posthaste_core::finding::{Finding, Severity};
@@ -56,6 +58,37 @@ pub(crate) const USUAL_SETTINGS: &str = "set local search_path to default; \
      set local row_security to default; set local idle_in_transaction_session_timeout to default; \
      set local lock_timeout to default";
 
+/// Of sessions of our own: what is carried out as single statements has to see what was committed
+/// before each of its steps, and writes, whatever the role or the database is set to. Comes after
+/// the question what that is.
+const OUR_TRANSACTIONS: &str = "select current_setting('default_transaction_isolation') as usual; \
+     set session default_transaction_isolation = 'read committed'; \
+     set session default_transaction_read_only = off; ";
+
+/// The isolation of the service's transactions, as the role or the database is set to; what the
+/// last connection was told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Usual(Arc<AtomicU8>);
+
+impl Usual {
+    const LEVELS: [(&str, &str); 4] = [
+        ("read committed", "begin isolation level read committed"),
+        ("read uncommitted", "begin isolation level read uncommitted"),
+        ("repeatable read", "begin isolation level repeatable read"),
+        ("serializable", "begin isolation level serializable"),
+    ];
+
+    fn note(&self, level: &str) {
+        let found = (0..).zip(Self::LEVELS).find(|(_, (name, _))| *name == level);
+        self.0.store(found.map_or(0, |(place, _)| place), Ordering::Relaxed);
+    }
+
+    /// The statement that begins such a transaction.
+    pub(crate) fn begin(&self) -> &'static str {
+        Self::LEVELS[usize::from(self.0.load(Ordering::Relaxed)) % Self::LEVELS.len()].1
+    }
+}
+
 /// Lets the server notice as well that nobody is there any more, and end what it began for them:
 /// by itself it would keep their locks for hours. It asks a silent client every half minute.
 fn keep_alive(answer_within: Duration) -> String {
@@ -72,9 +105,18 @@ fn silent() -> sqlx::Error {
 }
 
 /// A pool of our own.
-pub(crate) fn pool(connect: PgConnectOptions, session: Session, options: &Options) -> PgPool {
-    let set_up = [settings("session", options.lock_timeout), keep_alive(options.answer_within)];
-    let set_up = set_up.join("");
+pub(crate) fn pool(
+    connect: PgConnectOptions,
+    session: Session,
+    options: &Options,
+    usual: &Usual,
+) -> PgPool {
+    let set_up = [
+        OUR_TRANSACTIONS.to_owned(),
+        settings("session", options.lock_timeout),
+        keep_alive(options.answer_within),
+    ];
+    let (set_up, usual) = (set_up.join(""), usual.clone());
     let pool = PgPoolOptions::new()
         .max_connections(options.connections.max(2))
         .acquire_timeout(options.acquire_timeout)
@@ -99,8 +141,14 @@ pub(crate) fn pool(connect: PgConnectOptions, session: Session, options: &Option
     let pool = match session {
         Session::Pooled => pool,
         Session::Own | Session::Foreign => pool.after_connect(move |connection, _| {
-            let set_up = sqlx::AssertSqlSafe(set_up.clone());
-            Box::pin(async move { sqlx::raw_sql(set_up).execute(connection).await.map(|_| ()) })
+            let (set_up, usual) = (sqlx::AssertSqlSafe(set_up.clone()), usual.clone());
+            Box::pin(async move {
+                use sqlx::Row as _;
+                let told = sqlx::raw_sql(set_up).fetch_all(connection).await?;
+                let told = told.first().ok_or(sqlx::Error::RowNotFound)?;
+                usual.note(told.try_get("usual")?);
+                Ok(())
+            })
         }),
     };
     pool.connect_lazy_with(connect)

@@ -90,6 +90,7 @@ impl Store {
     async fn divide(&self, destination: &str, leases: &[Lease]) -> Result<(), StoreError> {
         let failed = self.failed("dividing a destination");
         let mut transaction = self.begin().await?;
+        self.at_leisure(&mut transaction).await?;
         self.query("select posthaste.refuse_foreign()")
             .execute(&mut *transaction)
             .await

@@ -202,7 +202,7 @@ impl Store {
             look_at = look_at.max(LOOK_AT_MOST);
             held = self.held(&mut connection, lane, limit, look_at).await?;
         }
-        held.ready.more |= held.looked_at >= look_at;
+        held.ready.more |= !held.ready.entries.is_empty() && held.looked_at >= look_at;
         Ok(held.ready)
     }
 

@@ -89,6 +89,7 @@ impl Store {
         let failed = self.failed("migrating the schema");
         let mut notes = Vec::new();
         let mut transaction = self.begin_unchecked().await?;
+        self.at_leisure(&mut transaction).await?;
         self.refuse_server(&mut transaction).await?;
         self.query(LOCK)
             .bind(format!("posthaste migrate {}", self.namespace.name()))

@@ -18,6 +18,9 @@ use crate::store::Store;
 /// An open transaction of the driver, for the service's statements.
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
+/// Each of our statements sees what was committed before it.
+const BEGIN: &str = "begin isolation level read committed";
+
 /// The driver does not say whether `commit` committed: in a transaction that an error has ended,
 /// PostgreSQL answers it with a rollback. The first statement fails there, so that the second is
 /// not reached.
@@ -55,10 +58,10 @@ impl Store {
     /// The same on whatever schema is there.
     pub(crate) async fn begin_unchecked(&self) -> Result<Lent, StoreError> {
         let begin = match self.session {
-            Session::Own => "begin".into_sql_str(),
+            Session::Own => BEGIN.into_sql_str(),
             Session::Foreign | Session::Pooled => {
                 let settings = settings("local", self.options.lock_timeout);
-                AssertSqlSafe(format!("begin; {settings}")).into_sql_str()
+                AssertSqlSafe(format!("{BEGIN}; {settings}")).into_sql_str()
             }
         };
         let mut lent = self.lend().await?;
@@ -71,10 +74,20 @@ impl Store {
     /// called in a task of its own.
     async fn begin_usual(&self) -> Result<Transaction, StoreError> {
         let begin = match self.session {
-            Session::Own => AssertSqlSafe(format!("begin; {USUAL_SETTINGS}")).into_sql_str(),
+            Session::Own => {
+                let begin = self.usual.begin();
+                AssertSqlSafe(format!("{begin}; {USUAL_SETTINGS}")).into_sql_str()
+            }
             Session::Foreign | Session::Pooled => "begin".into_sql_str(),
         };
         self.pool.begin_with(begin).await.map_err(self.failed("beginning a transaction"))
+    }
+
+    /// Lets the statements of a transaction take as long as there are rows to go through, whatever
+    /// the role or the database allows for usual ones.
+    pub(crate) async fn at_leisure(&self, lent: &mut Lent) -> Result<(), StoreError> {
+        let set = sqlx::raw_sql("set local statement_timeout = 0").execute(&mut **lent).await;
+        set.map(|_| ()).map_err(self.failed("beginning a transaction"))
     }
 
     /// A connection as it is.

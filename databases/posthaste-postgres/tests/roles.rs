@@ -73,6 +73,7 @@ async fn a_writer_states_messages_and_can_do_nothing_else() {
     let Some(cast) = Cast::new().await else { return };
     let writer = &cast.roles.writer;
     state(&cast.played_by(writer), 1).await;
+    cast.played_by(writer).enqueue_alone(&[message(2)]).await.expect("enqueue alone");
     for may in [
         "select posthaste.publish('a', 'b', 'x', key => 'k', headers => '{\"a\": \"b\"}')",
         "select posthaste.publish('a', 'b', '{}'::jsonb)",
