@@ -117,7 +117,12 @@ impl Walk {
     async fn end(self, done: &[BasicGetMessage]) -> Result<(), Failure> {
         for one in done {
             let acking = one.acker.ack(BasicAckOptions::default());
-            self.wire.ask("take a dead letter away", acking).await?;
+            if !self.wire.ask("take a dead letter away", acking).await? {
+                return Err(Failure::Unavailable(format!(
+                    "the look into queue '{}' ended before a dead letter was taken away",
+                    self.queue
+                )));
+            }
         }
         if !done.is_empty() {
             Echo::new(self.channel.clone(), self.wire.patience()).heard().await?;

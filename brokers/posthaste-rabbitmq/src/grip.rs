@@ -1,6 +1,7 @@
 //! What one consumer on one channel has in its hands: it ends with the channel, and every delivery
 //! of it then settles nothing any more.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +10,14 @@ use lapin::types::ShortString;
 use lapin::{Acker, BasicProperties, Channel};
 use posthaste_core::verdict::DeadReason;
 use posthaste_core::{Delivery, Message, Outcome, Payload, Timestamp};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::confirms::Parcel;
+use crate::connection::Wire;
 use crate::echo::Echo;
 use crate::envelope;
-use crate::error::{self, Failure};
+use crate::error::Failure;
 use crate::hold::{Hold, Number};
 use crate::publisher::Publishing;
 use crate::settlement::Settlement;
@@ -34,7 +36,12 @@ pub(crate) struct Arrived {
 
 /// The unsettled deliveries of one channel.
 pub(crate) struct Grip {
+    wire: Arc<Wire>,
     channel: Channel,
+    /// Whether this side has given the channel up; it never takes that back.
+    over: watch::Sender<bool>,
+    /// Deliveries that the broker has forgotten at our word.
+    settled: AtomicU64,
     topic: String,
     names: Names,
     hold: Mutex<Hold<Arc<Arrived>>>,
@@ -46,16 +53,19 @@ pub(crate) struct Grip {
 
 impl Grip {
     pub(crate) fn new(
+        wire: Arc<Wire>,
         channel: Channel,
         topic: &str,
         names: Names,
         ordered: bool,
-        patience: Duration,
         publishing: Arc<Publishing>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            echo: Echo::new(channel.clone(), patience),
+            echo: Echo::new(channel.clone(), wire.patience()),
+            wire,
             channel,
+            over: watch::Sender::new(false),
+            settled: AtomicU64::new(0),
             topic: topic.to_owned(),
             names,
             hold: Mutex::new(Hold::new(ordered)),
@@ -71,7 +81,18 @@ impl Grip {
 
     /// Whether its deliveries can be settled, as far as this side knows.
     pub(crate) fn is_up(&self) -> bool {
-        self.channel.status().connected()
+        !*self.over.borrow() && self.channel.status().connected()
+    }
+
+    /// How many of its deliveries were settled.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has something unsettled that was delivered more often than half of the limit.
+    pub(crate) fn is_worn(&self) -> bool {
+        let half = self.publishing.options.delivery_limit / 2;
+        self.hold().any(|arrived| arrived.earlier > half)
     }
 
     /// Takes in what has arrived.
@@ -94,7 +115,7 @@ impl Grip {
                 tracing::warn!(%queue, %detail, "a message becomes a dead letter");
                 let grip = Arc::clone(self);
                 tokio::spawn(async move {
-                    grip.give_up(properties, payload, acker, earlier, detail).await;
+                    grip.bury(properties, payload, acker, earlier, detail).await;
                 });
             }
         }
@@ -102,7 +123,7 @@ impl Grip {
 
     /// A message without an identity cannot be handed to anybody: it is written to the dead letters
     /// until that succeeds, or until the channel ends and it comes again.
-    async fn give_up(
+    async fn bury(
         self: Arc<Self>,
         properties: BasicProperties,
         payload: Payload,
@@ -115,8 +136,8 @@ impl Grip {
             let dead = envelope::dead(&properties, reason, &detail, earlier + 1, now());
             match self.write_dead(dead, payload.clone()).await {
                 Ok(()) => {
-                    if let Err(error) = acker.ack(BasicAckOptions::default()).await {
-                        tracing::debug!(%error, "a dead letter comes again");
+                    if let Err(failure) = self.acknowledge(&acker).await {
+                        tracing::debug!(%failure, "a dead letter comes again");
                     }
                     return;
                 }
@@ -156,20 +177,49 @@ impl Grip {
     }
 
     /// Has the broker forget a delivery, and frees its key.
-    pub(crate) async fn complete(&self, number: Number, arrived: &Arrived) -> Result<(), Failure> {
-        match arrived.acker.ack(BasicAckOptions::default()).await {
-            Ok(true) => {}
-            Ok(false) => return Err(Failure::LockLost),
-            Err(error) if !self.is_up() => {
-                tracing::debug!(%error, "the channel ended before a delivery was settled");
-                return Err(Failure::LockLost);
-            }
-            Err(error) => return Err(error::in_request("settle a delivery", &error)),
-        }
-        self.echo.heard().await?;
+    pub(crate) async fn complete(
+        self: &Arc<Self>,
+        number: Number,
+        arrived: &Arrived,
+    ) -> Result<(), Failure> {
+        self.acknowledge(&arrived.acker).await?;
         self.hold().settle(number);
         self.freed.notify_one();
         Ok(())
+    }
+
+    /// Returns once the broker has read the acknowledgement. Where that is not known, the channel
+    /// is given up: an acknowledgement cannot be written twice, and what the broker has not read it
+    /// delivers again once the channel has ended.
+    async fn acknowledge(self: &Arc<Self>, acker: &Acker) -> Result<(), Failure> {
+        let mut over = self.over.subscribe();
+        let heard = tokio::select! {
+            heard = self.ack_and_hear(acker) => heard,
+            _ = over.wait_for(|over| *over) => Err(Failure::LockLost),
+        };
+        match heard {
+            Ok(()) => {
+                self.settled.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(failure) => {
+                self.give_up();
+                Err(failure)
+            }
+        }
+    }
+
+    /// The client library never resolves an acknowledgement that it was given when its loop had
+    /// just ended: it is waited for as long as for any request, and not for ever.
+    async fn ack_and_hear(&self, acker: &Acker) -> Result<(), Failure> {
+        let acking = acker.ack(BasicAckOptions::default());
+        match timeout(self.wire.patience(), acking).await {
+            Ok(Ok(true)) => return self.echo.heard().await,
+            Ok(Ok(false)) => tracing::debug!("the channel ended before a delivery was settled"),
+            Ok(Err(error)) => tracing::debug!(%error, "an acknowledgement was not written"),
+            Err(_) => tracing::warn!("an acknowledgement was not written in time"),
+        }
+        Err(Failure::LockLost)
     }
 
     /// Writes a dead letter and returns once the broker has confirmed it.
@@ -195,10 +245,28 @@ impl Grip {
         }
     }
 
-    /// Ends the channel: the broker gives what is unsettled to whoever consumes next.
+    /// Ends the channel without waiting for that; from now on it settles nothing.
+    pub(crate) fn give_up(self: &Arc<Self>) {
+        if self.over.send_replace(true) {
+            return;
+        }
+        self.freed.notify_one();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let grip = Arc::clone(self);
+            runtime.spawn(async move { grip.close().await });
+        }
+    }
+
+    /// Ends the channel: the broker gives what is unsettled to whoever consumes next. If it does
+    /// not answer in time, the connection ends, which it cannot miss.
     pub(crate) async fn close(&self) {
-        if let Err(error) = self.channel.close(200, "bye".into()).await {
-            tracing::debug!(%error, "the channel was closed before");
+        match timeout(self.wire.patience(), self.channel.close(200, "bye".into())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the channel was closed before"),
+            Err(_) => {
+                tracing::debug!("the broker did not answer when a channel was closed");
+                self.wire.cut();
+            }
         }
     }
 }

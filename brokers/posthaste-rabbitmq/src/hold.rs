@@ -115,6 +115,11 @@ impl<T: Clone> Hold<T> {
         }
     }
 
+    /// Whether there is one like this, wherever it is.
+    pub(crate) fn any(&self, is_such: impl Fn(&T) -> bool) -> bool {
+        self.items.values().any(|held| is_such(&held.item))
+    }
+
     /// When the first of those that are kept back may go.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.delayed.first().map(|&(due, _)| due)

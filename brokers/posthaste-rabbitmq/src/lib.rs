@@ -50,6 +50,7 @@
 //! ```
 
 mod address;
+mod caution;
 mod check;
 mod confirms;
 mod connection;

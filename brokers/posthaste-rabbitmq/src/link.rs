@@ -42,6 +42,11 @@ impl Link {
         Arc::new(Self { address, options, purpose, slot: Mutex::default() })
     }
 
+    /// A connection of its own to the same place for the same purpose.
+    pub(crate) fn another(&self) -> Arc<Self> {
+        Self::new(Arc::clone(&self.address), Arc::clone(&self.options), self.purpose)
+    }
+
     /// The connection; opens it if it is not up. May be dropped at any point: the attempt goes on
     /// and the next call finds it.
     pub(crate) async fn wire(self: &Arc<Self>) -> Result<Arc<Wire>, Failure> {

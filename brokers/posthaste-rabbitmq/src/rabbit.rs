@@ -37,19 +37,15 @@ impl RabbitMq {
         let (address, options) = (Arc::new(Address::parse(url)?), Arc::new(options.bounded()));
         let link = |purpose| Link::new(Arc::clone(&address), Arc::clone(&options), purpose);
         let publishing = Publishing::new(link("publisher"), Arc::clone(&options));
-        let consuming = Arc::new(Consuming {
-            link: link("consumer"),
-            publishing: Arc::clone(&publishing),
-            options: Arc::clone(&options),
-        });
+        let consuming = Consuming::new(link("consumer"), &publishing, &options);
         Ok(Self { address, options, publishing, consuming })
     }
 
-    /// Ends both connections. Whatever is unsettled is delivered again; using this handle
+    /// Ends its connections. Whatever is unsettled is delivered again; using this handle
     /// afterwards connects again.
     pub async fn close(&self) {
         self.publishing.link.close().await;
-        self.consuming.link.close().await;
+        self.consuming.close().await;
     }
 }
 

@@ -65,11 +65,8 @@ impl Settlement {
 
     async fn complete(mut self) -> Result<(), Failure> {
         self.is_used = true;
-        let done = self.grip.complete(self.number, &self.arrived).await;
-        if done.is_err() && self.grip.is_up() {
-            self.put_back(AGAIN);
-        }
-        done
+        // If it fails, the channel ends with it and everything on it comes again.
+        self.grip.complete(self.number, &self.arrived).await
     }
 
     /// Written first, then forgotten: in between it may be in both places, never in none.

@@ -1,6 +1,6 @@
 //! Receiving: one channel with one consumer, opened again whenever it is lost.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
@@ -10,6 +10,7 @@ use posthaste_core::{BrokerError, Delivery, Subscriber, Subscription};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::caution::{Caution, Ended};
 use crate::error::Failure;
 use crate::grip::Grip;
 use crate::link::Link;
@@ -22,6 +23,52 @@ pub(crate) struct Consuming {
     pub(crate) link: Arc<Link>,
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) options: Arc<RabbitMqOptions>,
+    /// Connections of those that are kept apart from the others.
+    apart: Mutex<Vec<Weak<Link>>>,
+}
+
+impl Consuming {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        publishing: &Arc<Publishing>,
+        options: &Arc<RabbitMqOptions>,
+    ) -> Arc<Self> {
+        let (publishing, options) = (Arc::clone(publishing), Arc::clone(options));
+        Arc::new(Self { link, publishing, options, apart: Mutex::default() })
+    }
+
+    /// A connection that harms nobody else when it is lost.
+    pub(crate) fn apart(&self) -> Apart {
+        let link = self.link.another();
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.retain(|link| link.strong_count() > 0);
+        apart.push(Arc::downgrade(&link));
+        Apart(link)
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        self.link.close().await;
+        let apart: Vec<_> = {
+            let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+            apart.iter().filter_map(Weak::upgrade).collect()
+        };
+        for link in apart {
+            link.close().await;
+        }
+    }
+}
+
+/// A connection of one subscription, or of one look; it ends with this.
+pub(crate) struct Apart(pub(crate) Arc<Link>);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        let link = Arc::clone(&self.0);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { link.close().await });
+        }
+    }
 }
 
 /// Receives messages of one subscription.
@@ -32,16 +79,21 @@ pub(crate) struct RabbitSubscriber {
     open: Option<Open>,
     /// An opening that is under way; it is kept, so that a receive that is dropped loses nothing.
     opening: Option<JoinHandle<Result<Open, Failure>>>,
+    caution: Caution,
+    /// Its own connection, while it is careful.
+    apart: Option<Apart>,
 }
 
 /// A consumer on its channel.
 struct Open {
     consumer: lapin::Consumer,
     grip: Arc<Grip>,
+    since: Instant,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.grip.give_up();
         let (grip, consumer) = (Arc::clone(&self.grip), self.consumer.clone());
         // The channel ends as a whole and at once, also while deliveries are in hand. If only the
         // consumer ended first, the next one would be given what comes after them.
@@ -72,25 +124,72 @@ impl RabbitSubscriber {
         }
         let names = Names::new(&consuming.options, &subscription.topic, &subscription.name)?;
         let subscription = subscription.clone();
-        let mut opened = Self { consuming, subscription, names, open: None, opening: None };
+        let mut opened = Self {
+            consuming,
+            subscription,
+            names,
+            open: None,
+            opening: None,
+            caution: Caution::default(),
+            apart: None,
+        };
         opened.ensure_open().await?;
         Ok(opened)
     }
 
     async fn ensure_open(&mut self) -> Result<(), Failure> {
-        if self.open.as_ref().is_some_and(|open| open.grip.is_up()) {
-            return Ok(());
+        match &self.open {
+            Some(open) if open.grip.is_up() => {
+                if !self.caution.is_overcome(open.grip.settled(), open.grip.is_worn()) {
+                    return Ok(());
+                }
+                // The prefetch of a consumer cannot be changed.
+                self.open = None;
+                self.apart = None;
+                self.caution.relax();
+            }
+            Some(_) => self.lost("the channel was given up"),
+            None => {}
         }
-        self.open = None;
+        if let Some(begin) = self.caution.not_before() {
+            sleep_until(begin).await;
+        }
         let opening = self.opening.get_or_insert_with(|| {
             let consuming = Arc::clone(&self.consuming);
-            tokio::spawn(consume(consuming, self.subscription.clone(), self.names.clone()))
+            let mut subscription = self.subscription.clone();
+            let mut link = Arc::clone(&consuming.link);
+            if self.caution.is_careful() {
+                subscription.prefetch = 1;
+                let apart = self.apart.get_or_insert_with(|| consuming.apart());
+                link = Arc::clone(&apart.0);
+            }
+            tokio::spawn(consume(consuming, link, subscription, self.names.clone()))
         });
         let opened = opening.await;
         self.opening = None;
         let stopped = |_| Failure::Unavailable("this program is about to end".to_owned());
         self.open = Some(opened.map_err(stopped)??);
         Ok(())
+    }
+
+    /// Takes note that the consumer that was open is none any more.
+    fn lost(&mut self, why: &str) {
+        let Some(open) = self.open.take() else { return };
+        let ended = Ended {
+            lived: open.since.elapsed(),
+            settled: open.grip.settled(),
+            is_worn: open.grip.is_worn(),
+        };
+        let was_careful = self.caution.is_careful();
+        self.caution.lost(ended, Instant::now());
+        let queue = &self.names.queue;
+        tracing::warn!(%queue, %why, "a subscription was cut off; opening it again");
+        if self.caution.is_careful() && !was_careful {
+            tracing::warn!(
+                %queue,
+                "a delivery may be what cuts the subscription off: one at a time is asked for"
+            );
+        }
     }
 }
 
@@ -148,11 +247,7 @@ impl Subscriber for RabbitSubscriber {
             }
             match going {
                 Ok(()) => {}
-                Err(End::Lost(why)) => {
-                    let queue = &self.names.queue;
-                    tracing::warn!(%queue, %why, "a subscription was cut off; opening it again");
-                    self.open = None;
-                }
+                Err(End::Lost(why)) => self.lost(&why),
                 Err(End::Cancelled) => {
                     self.open = None;
                     return Err(BrokerError::unavailable(format!(
@@ -169,10 +264,11 @@ impl Subscriber for RabbitSubscriber {
 /// Makes sure that everything is there, and begins to consume.
 async fn consume(
     consuming: Arc<Consuming>,
+    link: Arc<Link>,
     subscription: Subscription,
     names: Names,
 ) -> Result<Open, Failure> {
-    let wire = consuming.link.wire().await?;
+    let wire = link.wire().await?;
     let options = &consuming.options;
     for note in topology::subscription(&wire, &names, subscription.ordered, options).await? {
         tracing::warn!("{note}");
@@ -188,13 +284,8 @@ async fn consume(
         FieldTable::default(),
     );
     let consumer = wire.ask(&format!("consume from queue '{}'", names.queue), beginning).await?;
-    let grip = Grip::new(
-        channel,
-        &subscription.topic,
-        names,
-        subscription.ordered,
-        wire.patience(),
-        Arc::clone(&consuming.publishing),
-    );
-    Ok(Open { consumer, grip })
+    let publishing = Arc::clone(&consuming.publishing);
+    let grip =
+        Grip::new(wire, channel, &subscription.topic, names, subscription.ordered, publishing);
+    Ok(Open { consumer, grip, since: Instant::now() })
 }

@@ -1,12 +1,13 @@
 //! A broker that is away, silent, full, or killed: no call hangs and nothing is claimed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use posthaste_conformance::run;
 use posthaste_conformance::sample::{keyed, message};
 use posthaste_core::Broker;
 use posthaste_servers::{Direction, Proxy};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::support::*;
 
@@ -120,6 +121,59 @@ fn wherever_a_connection_is_cut_nothing_accepted_is_lost() {
         assert!(unknown > 0, "some cut hit");
         arrive(subscriber.as_mut(), &accepted).await;
     });
+}
+
+/// The connection is cut while deliveries are being completed: every completion ends, those that
+/// were claimed stay so, and the others come again.
+#[test]
+fn wherever_a_connection_is_cut_every_completion_ends() {
+    run("cut while completing", async {
+        let vhost = vhost().await;
+        let direct = open(&vhost.url());
+        let proxy = proxied(&vhost).await;
+        let rabbit = open_with(&proxy.url(&vhost.url()), |options| {
+            options.heartbeat = Duration::from_secs(1);
+            options.delivery_limit = 10_000;
+        });
+        let mut subscriber = subscribe(&rabbit, "orders").await;
+        let (sender, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+        let receiving = tokio::spawn(async move {
+            loop {
+                match subscriber.receive(100).await {
+                    Ok(got) => got.into_iter().for_each(|one| drop(sender.send(one))),
+                    Err(_) => sleep(Duration::from_millis(5)).await,
+                }
+            }
+        });
+        let (mut failed, mut completed) = (0, BTreeSet::new());
+        for round in 0..40 {
+            let call: Vec<_> = (0..20).map(|_| message("orders")).collect();
+            accept(&direct, &call).await;
+            let mut held = vec![within("one arrives", arrived.recv()).await.expect("it goes on")];
+            let until = Instant::now() + Duration::from_millis(10);
+            while let Ok(Some(next)) = timeout_at(until, arrived.recv()).await {
+                held.push(next);
+            }
+            let settling: Vec<_> = held.into_iter().map(|one| tokio::spawn(settle(one))).collect();
+            sleep(Duration::from_micros(300 * (round % 8))).await;
+            proxy.reset();
+            for one in settling {
+                let (id, ended) = within("a completion ends", one).await.expect("ends");
+                match ended {
+                    Ok(()) => assert!(completed.insert(id), "what was completed came again"),
+                    Err(_) => failed += 1,
+                }
+            }
+        }
+        receiving.abort();
+        assert!(failed > 0 && !completed.is_empty(), "{failed} {}", completed.len());
+    });
+}
+
+async fn settle(
+    delivery: posthaste_core::Delivery,
+) -> (posthaste_core::MessageId, Result<(), posthaste_core::BrokerError>) {
+    (delivery.message.id, delivery.complete().await)
 }
 
 /// Memory is short at the broker: nothing is sent and nothing is counted, until it takes again.
