@@ -18,9 +18,9 @@ pub(super) struct ClosedRoutes(BTreeMap<(String, String), Closed>);
 struct Closed {
     /// Set aside and not settled yet.
     aside: BTreeSet<Position>,
-    /// The lowest that was settled, and the first ticket that was given out after the last of them
-    /// was: what has a lower ticket was read when the database did not know of all.
-    settled: Option<(Position, Ticket)>,
+    /// Of each settlement the lowest that was set aside, and the first ticket that was given out
+    /// after it: what has a lower ticket was read when the database did not know of it.
+    settled: Vec<(Position, Ticket)>,
 }
 
 impl ClosedRoutes {
@@ -32,9 +32,10 @@ impl ClosedRoutes {
     pub(super) fn holds(&self, ticket: Ticket, position: &Position, message: &Message) -> bool {
         !self.0.is_empty()
             && self.0.get(&route(message)).is_some_and(|closed| {
-                let settled = closed.settled.as_ref();
+                let unseen =
+                    |(first, until): &(Position, Ticket)| first < position && ticket < *until;
                 closed.aside.first().is_some_and(|first| first < position)
-                    || settled.is_some_and(|(first, until)| first < position && ticket < *until)
+                    || closed.settled.iter().any(unseen)
             })
     }
 
@@ -47,17 +48,22 @@ impl ClosedRoutes {
     pub(super) fn settled(&mut self, position: &Position, message: &Message, next: Ticket) {
         if let Some(closed) = self.0.get_mut(&route(message)) {
             closed.aside.remove(position);
-            let before = closed.settled.take().map(|(first, _)| first);
-            let first = before.map_or(position.clone(), |first| first.min(position.clone()));
-            closed.settled = Some((first, next));
+            match closed.settled.last_mut() {
+                Some((first, until)) if *until == next => {
+                    if position < first {
+                        *first = position.clone();
+                    }
+                }
+                _ => closed.settled.push((position.clone(), next)),
+            }
         }
     }
 
     /// Forgets what concerns no ticket from `first` on.
     pub(super) fn forget(&mut self, first: Option<Ticket>) {
         self.0.retain(|_, closed| {
-            let until = closed.settled.as_ref().map(|(_, until)| *until);
-            !closed.aside.is_empty() || first.is_some_and(|first| Some(first) < until)
+            closed.settled.retain(|(_, until)| first.is_some_and(|first| first < *until));
+            !closed.aside.is_empty() || !closed.settled.is_empty()
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::model::{Faults, Node, World};
+use super::model::{Faults, KINDS, Node, World};
 use crate::lease::{Claim, Lease};
 use crate::outbox::{Batch, Ready};
 use crate::relay::{Effect, Facts, Input, Relay, Settings};
@@ -208,4 +208,30 @@ fn a_checkpoint_that_only_moves_is_stored_now_and_then_and_in_the_end() {
     }
     assert!((4..=8).contains(&settled.len()), "{} of {reads} were stored", settled.len());
     assert_eq!(settled.last(), Some(&Checkpoint::new(reads.to_string())));
+}
+
+#[test]
+fn what_is_set_aside_is_worked_off_under_steady_load() {
+    let mut world = World::new(11);
+    world.bound.clear();
+    let mut node = node();
+    for key in 0..300 {
+        world.state(key % 50, None);
+    }
+    settle_down(&mut world, &mut node, 60);
+    assert!(world.held.len() > 200, "{} are set aside", world.held.len());
+    world.bound = KINDS.map(str::to_owned).into();
+    world.now = world.now.plus(Duration::from_secs(3));
+    let mut least = usize::MAX;
+    for round in 0..6_000 {
+        // Everything goes to the side table while its route is closed, and hardly anything later.
+        if round % 2 == 0 {
+            world.state(round % 50, None);
+            node.step(world.now, Input::Changed);
+        }
+        settle_down(&mut world, &mut node, 1);
+        world.now = world.now.plus(Duration::from_millis(1));
+        least = least.min(world.held.len());
+    }
+    assert_eq!(least, 0, "{} still wait, {} were sent", world.held.len(), world.accepted.len());
 }
