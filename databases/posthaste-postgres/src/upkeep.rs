@@ -44,6 +44,31 @@ const PRUNE_LOG: &str = "delete from posthaste.batch where number in (select num
        (select number, at from posthaste.batch order by number limit $2 + 1000) b \
      where at < clock_timestamp() - $1 * interval '1 microsecond' limit $2)";
 
+/// Parameter: destinations. Whether something was noted at a time that is still far ahead: the clock
+/// was ahead then, and was set back.
+const WAS_AHEAD: &str = "select exists (select 1 from unnest($1::text[]) as d (name) \
+     cross join lateral (select 1 from posthaste.batch b where b.destination = d.name \
+       and b.at > clock_timestamp() + interval '1 day' limit 1) b)";
+
+/// Parameters: destinations, most rows. What was to be tried again soon after such a time is tried
+/// as soon after now. What is not due waits for its time by any clock.
+const BRING_BACK: &str = "with far as (select h.destination, h.seq, f.filed_at \
+       from posthaste.held h cross join lateral (select case when h.state = 'retry' then \
+         'epoch'::timestamptz + (h.history -> -1 ->> 'at')::bigint * interval '1 microsecond' \
+         end as filed_at) f \
+       where h.destination = any($1) and h.state in ('retry', 'unroutable') \
+         and h.ready_at > clock_timestamp() + interval '1 day' \
+         and (f.filed_at is null or f.filed_at <= h.ready_at \
+           and f.filed_at > clock_timestamp() + interval '1 hour') \
+       limit $2 for update of h skip locked) \
+     update posthaste.held h set ready_at = clock_timestamp() \
+       + coalesce(h.ready_at - far.filed_at, interval '0') \
+     from far where h.destination = far.destination and h.seq = far.seq";
+
+/// Such times in the log, which would never become old.
+const FORGET_AHEAD: &str = "delete from posthaste.batch \
+     where destination = any($1) and at > clock_timestamp() + interval '1 day'";
+
 /// Rows that are looked at in one statement.
 const PAGE: i64 = 1000;
 
@@ -71,6 +96,10 @@ impl Passed {
                 let frontier = lane.and_then(|lane| frontiers.get(lane));
                 frontier.is_some_and(|frontier| frontier.has_sent(seq, xid, hash))
             })
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).collect()
     }
 
     /// All of them.
@@ -122,14 +151,13 @@ impl Store {
         (after, below): (i64, i64),
         keep: i64,
     ) -> Result<Vec<Old>, StoreError> {
-        let names: Vec<&str> = passed.0.iter().map(|(name, _)| name.as_str()).collect();
         let rows = self
             .query(LOOK)
             .bind(after)
             .bind(keep)
             .bind(PAGE)
             .bind(below)
-            .bind(names)
+            .bind(passed.names())
             .fetch_all(connection)
             .await
             .map_err(self.failed("looking for old messages"))?;
@@ -248,6 +276,9 @@ impl Store {
                 Err(refused) => memory.tell(&refused),
             }
         }
+        if let Err(refused) = self.bring_back(&passed).await {
+            memory.tell(&refused);
+        }
         memory.end();
         let bounds = (limit, until.max(Instant::now() + AT_LEAST));
         let old = self.old_in(&ranges, &passed, keep, bounds, &mut memory.after).await?;
@@ -260,6 +291,29 @@ impl Store {
         }
         self.prune_log(keep, number::signed(limit), until).await?;
         Ok(removed)
+    }
+
+    /// Nothing waits for years because the clock of the server was years ahead for a while.
+    async fn bring_back(&self, passed: &Passed) -> Result<(), StoreError> {
+        let failed = self.failed("looking for what waits too long");
+        let mut transaction = self.careful().await?;
+        let ahead: bool = self
+            .query_scalar(WAS_AHEAD)
+            .bind(passed.names())
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        if !ahead {
+            return Ok(());
+        }
+        let query = self.query(BRING_BACK).bind(passed.names()).bind(PAGE);
+        let back = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
+        tracing::warn!(back, "the clock of the database was set back; what waited for it goes on");
+        if back < number::count(PAGE) {
+            let query = self.query(FORGET_AHEAD).bind(passed.names());
+            query.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        self.commit_quietly(transaction).await
     }
 
     /// Takes away what is old in the log, in parts.

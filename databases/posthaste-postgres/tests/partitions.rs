@@ -394,3 +394,41 @@ async fn a_partition_is_as_old_as_its_youngest_row_that_a_right_clock_has_stated
     assert_eq!(database.prune_sent(&lease, LONG, 1000).await.expect("prune"), 50);
     assert_eq!(fixture.rows().await, 10, "{}", bounds(&fixture).await);
 }
+
+#[tokio::test]
+async fn nothing_waits_for_a_time_that_only_a_wrong_clock_has_seen() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = lease(&fixture.database).await;
+    let filed = |seq: u32, state: &str, filed: &str, ready: &str| {
+        format!(
+            "insert into posthaste.held \
+               (destination, seq, hash, lane, topic, kind, state, ready_at, history) \
+             values ('default', {seq}, 0, 0, 't', 'k', '{state}', now() + interval '{ready}', \
+               jsonb_build_array(jsonb_build_object('at', (extract(epoch from \
+                 now() + interval '{filed}') * 1000000)::bigint))); "
+        )
+    };
+    let rows = [
+        filed(1, "retry", "4 years", "4 years 1 minute"),
+        filed(2, "retry", "4 years", "4 years 3 days"),
+        filed(3, "unroutable", "4 years", "4 years"),
+        filed(4, "retry", "0 days", "3 days"),
+        filed(5, "due", "4 years", "4 years"),
+    ];
+    fixture.sql(&rows.concat()).await;
+    let waits = "select string_agg(round(extract(epoch from ready_at - now()) / 60)::text, ' ' \
+         order by seq) from posthaste.held where seq < 5";
+    let before = fixture.sql(waits).await;
+    fixture.database.prune_sent(&lease, LONG, 1000).await.expect("prune");
+    assert_eq!(fixture.sql(waits).await, before, "the clock was not set back");
+    let noted = "insert into posthaste.batch (destination, lane, token, settlement, at, sent, \
+         failed, dead) values ('default', 0, 1, 1, now() + interval '4 years', 0, 1, 0)";
+    fixture.sql(noted).await;
+    for _ in 0..2 {
+        fixture.database.prune_sent(&lease, LONG, 1000).await.expect("prune");
+        assert_eq!(fixture.sql(waits).await, "1 4320 0 4320");
+    }
+    let due = "select ready_at > now() + interval '1 year' from posthaste.held where seq = 5";
+    assert_eq!(fixture.sql(due).await, "t", "it is due then");
+    assert_eq!(fixture.sql("select count(*) from posthaste.batch").await, "0");
+}
