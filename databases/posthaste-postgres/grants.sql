@@ -12,7 +12,8 @@ GRANT EXECUTE ON FUNCTION
     posthaste.publish(text, text, jsonb, text, jsonb, timestamptz, text, uuid),
     posthaste.new_id(), posthaste.headers_hold(jsonb), posthaste.headers_fault(jsonb) TO {writer};
 
--- Handles messages with an inbox, and states further ones.
+-- Handles messages with an inbox, and states further ones. Consumers of one schema trust each
+-- other: this role may act in the name of every consumer. Dead letters of relays it cannot see.
 GRANT USAGE ON SCHEMA posthaste TO {consumer};
 GRANT INSERT (id, stated_at, due_at, topic, kind, key, content_type, headers, payload,
     payload_bytes) ON posthaste.outbox TO {consumer};
@@ -22,11 +23,11 @@ GRANT EXECUTE ON FUNCTION
     posthaste.publish(text, text, json, text, jsonb, timestamptz, text, uuid),
     posthaste.publish(text, text, jsonb, text, jsonb, timestamptz, text, uuid),
     posthaste.new_id(), posthaste.headers_hold(jsonb), posthaste.headers_fault(jsonb),
-    posthaste.longer_history TO {consumer};
+    posthaste.longer_history, posthaste.bury, posthaste.reposted, posthaste.take_reposted
+    TO {consumer};
 GRANT SELECT ON posthaste.schema_version TO {consumer};
 GRANT SELECT, INSERT, DELETE, UPDATE (outcome) ON posthaste.inbox TO {consumer};
 GRANT SELECT, INSERT, UPDATE, DELETE ON posthaste.attempt TO {consumer};
-GRANT SELECT, INSERT, DELETE ON posthaste.dead_letter TO {consumer};
 
 -- Relays: reads the outbox, and writes down what became of it. Partitions are made and removed by
 -- their owner only: make {relay} a member of the owner's role, or sent rows are deleted one by one

@@ -496,6 +496,68 @@ CREATE TABLE posthaste.audit (
 );
 
 -- ---------------------------------------------------------------------------------------------
+-- What consumers do with dead letters, with the rights of the owner: of the table they have none,
+-- so that the letters of relays are out of their reach.
+
+-- Takes away what was reposted and is handled now.
+CREATE FUNCTION posthaste.take_reposted(the_consumer text, ids uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM posthaste.dead_letter d WHERE d.side = 'consumer' AND d.name = the_consumer
+        AND d.state = 'reposted' AND d.id = ANY (ids);
+END
+$$;
+
+-- What was reposted, oldest first.
+CREATE FUNCTION posthaste.reposted(the_consumer text, most bigint) RETURNS TABLE (
+    id uuid, topic text, kind text, key text, content_type text, headers text, payload text,
+    payload_bytes bytea, stated_at timestamptz, due_at timestamptz
+)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY SELECT d.id, d.topic, d.kind, d.key, d.content_type, d.headers::text, d.payload,
+        d.payload_bytes, d.stated_at, d.due_at
+    FROM posthaste.dead_letter d
+    WHERE d.side = 'consumer' AND d.name = the_consumer AND d.state = 'reposted'
+    ORDER BY d.number LIMIT most;
+END
+$$;
+
+-- Writes a dead letter with what is known of its attempts. A second burial of what is dead already
+-- changes nothing.
+CREATE FUNCTION posthaste.bury(
+    the_consumer text, the_id uuid, the_topic text, the_kind text, the_key text,
+    the_content_type text, the_stated_at timestamptz, the_due_at timestamptz, the_headers jsonb,
+    the_payload text, the_payload_bytes bytea, the_reason text, the_detail text,
+    the_attempts integer
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    clock CONSTANT timestamptz := clock_timestamp();
+    tried record;
+BEGIN
+    DELETE FROM posthaste.attempt a WHERE a.consumer = the_consumer AND a.id = the_id
+    RETURNING a.first_at, a.history INTO tried;
+    PERFORM posthaste.take_reposted(the_consumer, ARRAY[the_id]);
+    INSERT INTO posthaste.dead_letter (side, name, id, topic, kind, key, content_type, stated_at,
+        due_at, headers, payload, payload_bytes, reason, detail, attempts, first_failed_at,
+        dead_at, history)
+    SELECT 'consumer', the_consumer, the_id, the_topic, the_kind, the_key, the_content_type,
+        the_stated_at, the_due_at, the_headers, the_payload, the_payload_bytes, the_reason,
+        the_detail, the_attempts, coalesce(tried.first_at, clock), clock,
+        coalesce(tried.history, '[]')
+    WHERE NOT EXISTS (SELECT 1 FROM posthaste.dead_letter d WHERE d.side = 'consumer'
+        AND d.name = the_consumer AND d.id = the_id AND d.state = 'dead');
+END
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- What the relay does, each in one round trip. Functions, because a plan that is made anew for
 -- every call costs more than the call, and because the settings under which these plans are good
 -- then hold whatever pool, proxy or server default stands in between.

@@ -20,12 +20,10 @@ use crate::{Postgres, error, number};
 /// each other and do not block each other.
 const ACCEPT: &str = "with forgotten as ( \
        delete from posthaste.attempt where consumer = $1 and id = any($2) \
-     ), handled as ( \
-       delete from posthaste.dead_letter where side = 'consumer' and name = $1 \
-         and state = 'reposted' and id = any($2) \
      ) \
      insert into posthaste.inbox (consumer, id) \
-     select $1, given.id from unnest($2::pg_catalog.uuid[]) given (id) order by given.id \
+     select $1, given.id from posthaste.take_reposted($1, $2) t \
+       cross join unnest($2::pg_catalog.uuid[]) given (id) order by given.id \
      on conflict do nothing returning id";
 
 /// Parameters: consumer, id.
@@ -37,23 +35,9 @@ const DEAD: &str = "insert into posthaste.inbox as i (consumer, id, outcome) \
      values ($1, $2, 'dead') on conflict (consumer, id) do update set outcome = 'dead' \
      where i.outcome = 'dead' or i.xmin = pg_current_xact_id()::xid";
 
-/// Parameters: consumer, the columns of one message, reason, detail, attempts. A second burial of
-/// what is dead already changes nothing.
-const BURY: &str = "with tried as ( \
-       delete from posthaste.attempt where consumer = $1 and id = $2 returning first_at, history \
-     ), handled as ( \
-       delete from posthaste.dead_letter where side = 'consumer' and name = $1 \
-         and state = 'reposted' and id = $2 \
-     ) \
-     insert into posthaste.dead_letter (side, name, id, topic, kind, key, content_type, \
-       stated_at, due_at, headers, payload, payload_bytes, reason, detail, attempts, \
-       first_failed_at, dead_at, history) \
-     select 'consumer', $1, $2, $3, $4, $5, $6, $7, $8, $9::pg_catalog.jsonb, $10, $11, $12, $13, \
-       $14, coalesce(tried.first_at, clock_timestamp()), clock_timestamp(), \
-       coalesce(tried.history, '[]') \
-     from (select) one left join tried on true \
-     where not exists (select from posthaste.dead_letter where side = 'consumer' \
-       and name = $1 and id = $2 and state = 'dead')";
+/// Parameters: consumer, id, the other columns of one message, reason, detail, attempts.
+const BURY: &str = "select posthaste.bury($1, $2, $3, $4, $5, $6, $7, $8, $9::pg_catalog.jsonb, $10, \
+     $11, $12, $13, $14)";
 
 /// Parameters: consumer, id.
 const BEGIN: &str = "insert into posthaste.attempt as a (consumer, id, attempts, first_at, last_at) \
@@ -71,10 +55,7 @@ const FAILURE: &str = "insert into posthaste.attempt as a \
        history = posthaste.longer_history(a.history, excluded.last_at, $3, $4)";
 
 /// Parameters: consumer, most rows.
-const REPOSTED: &str = "select id, topic, kind, key, content_type, \
-       headers::pg_catalog.text as headers, payload, payload_bytes, stated_at, due_at \
-     from posthaste.dead_letter where side = 'consumer' and name = $1 and state = 'reposted' \
-     order by number limit $2";
+const REPOSTED: &str = "select * from posthaste.reposted($1, $2)";
 
 /// Parameters: consumer, how old in microseconds, most rows. What another process is looking at is
 /// left to it.

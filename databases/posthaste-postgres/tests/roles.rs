@@ -121,10 +121,22 @@ async fn a_consumer_keeps_its_inbox_and_can_do_nothing_else() {
     consumer.bury(&mut tx, "shipping", &message(2), &burial).await.expect("bury");
     consumer.commit(tx).await.expect("commit");
     assert_eq!(consumer.reposted("shipping", 9).await.expect("reposted"), []);
+    let repost = "select posthaste.act(array[1], 'ann', null)";
+    cast.fixture.sql(repost).await;
+    assert_eq!(consumer.reposted("packing", 9).await.expect("reposted"), []);
+    let reposted = consumer.reposted("shipping", 9).await.expect("reposted");
+    assert_eq!(reposted, [message(2)]);
+    let mut tx = consumer.begin().await.expect("begin");
+    consumer.accept(&mut tx, "shipping", &[id(2)]).await.expect("accept");
+    consumer.commit(tx).await.expect("commit");
+    assert_eq!(consumer.reposted("shipping", 9).await.expect("reposted"), []);
     let none = InboxWindow { age: Duration::ZERO, count: Some(0) };
-    assert_eq!(consumer.prune_inbox("shipping", none, 9).await.expect("prune"), 1);
+    assert_eq!(consumer.prune_inbox("shipping", none, 9).await.expect("prune"), 2);
     for never in [
         "select id from posthaste.outbox",
+        "select * from posthaste.dead_letter",
+        "delete from posthaste.dead_letter",
+        "insert into posthaste.dead_letter (side, name) values ('relay', 'default')",
         "delete from posthaste.outbox",
         "select * from posthaste.held",
         "select * from posthaste.lease",
