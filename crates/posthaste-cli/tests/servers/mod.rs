@@ -3,6 +3,7 @@
 mod demo;
 mod errors;
 mod operator;
+mod silence;
 
 use posthaste_servers::{TestDatabase, TestVhost, postgres_or_skip, rabbitmq_or_skip};
 use serde_json::Value;
