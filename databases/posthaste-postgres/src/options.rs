@@ -31,8 +31,9 @@ pub struct Options {
     /// Whether processes hint commits to each other by NOTIFY and LISTEN. It takes one more
     /// connection; without it, commits of other processes are seen within a second.
     pub listen: bool,
-    /// Rows of each partition of the outbox that the relay makes. Old messages leave a partition at
-    /// a time; with too small ones there are many, and each adds to the cost of a look.
+    /// Rows of each partition of the outbox that the relay makes, at least: where many are kept, new
+    /// ones are larger, so that they stay few. Old messages leave a partition at a time; each
+    /// partition adds to the cost of a look and to the locks that it takes.
     pub partition_rows: u32,
 }
 
