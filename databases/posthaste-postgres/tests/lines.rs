@@ -81,9 +81,8 @@ impl Leader {
     }
 }
 
-#[tokio::test]
-async fn nothing_behind_a_failed_head_is_looked_at_until_it_is_out_of_the_way() {
-    let Some(mut leader) = Leader::new().await else { return };
+/// Fails the heads of lines in which all is ready, by turns for good and for two seconds.
+async fn fail_heads(leader: &mut Leader) {
     let rows = format!(
         "insert into posthaste.outbox (topic, kind, key, payload) select 'orders', 'placed', k, n \
          from generate_series(1, {EACH}) n, generate_series(1, {KEYS}) k order by n, k"
@@ -103,6 +102,12 @@ async fn nothing_behind_a_failed_head_is_looked_at_until_it_is_out_of_the_way() 
         )
     };
     leader.settle(heads.iter().enumerate().map(fail).collect()).await;
+}
+
+#[tokio::test]
+async fn nothing_behind_a_failed_head_is_looked_at_until_it_is_out_of_the_way() {
+    let Some(mut leader) = Leader::new().await else { return };
+    fail_heads(&mut leader).await;
     assert_eq!(leader.fixture.sql(LOOKED_AT).await, "0", "of {} rows", KEYS * EACH);
 
     let all = DeadFilter { limit: KEYS, ..DeadFilter::default() };
@@ -132,4 +137,16 @@ async fn what_is_sent_again_comes_before_all_that_are_ready_behind_it() {
     assert_eq!(one[0].position.as_str(), "1");
     let sent = leader.work_off().await;
     assert!(sent["k"].iter().copied().eq(1..=300));
+}
+
+#[tokio::test]
+async fn what_is_not_held_back_is_seen_to_be_looked_at() {
+    let Some(mut leader) = Leader::new().await else { return };
+    let idle = "create or replace function posthaste.hold_back( \
+           the_destination text, topics text[], keys text[], seqs bigint[]) returns void \
+         language sql as ''";
+    leader.fixture.sql(idle).await;
+    fail_heads(&mut leader).await;
+    let looked_at: usize = leader.fixture.sql(LOOKED_AT).await.parse().expect("a number");
+    assert_eq!(looked_at, KEYS * (EACH - 1), "the other test would not notice");
 }
