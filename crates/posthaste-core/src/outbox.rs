@@ -122,6 +122,9 @@ pub struct Settlement {
 ///    the route is open: the settlement lets a portion of the others go, lowest first, and the
 ///    lowest of the rest is ready at once; so no settlement touches more than some thousand. A
 ///    verdict of unroutable with a time to probe closes the route again.
+///
+/// Every call may answer [`StoreError::Fenced`] if the destination is not divided into that many
+/// lanes (any more): whoever leads such a lane steps down.
 #[async_trait]
 pub trait OutboxReader: Send + Sync {
     /// The stored checkpoint of a lane; [`Checkpoint::start`] if it has none.
