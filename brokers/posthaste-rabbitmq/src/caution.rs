@@ -15,8 +15,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(60);
 /// Losses in a row after which only one delivery at a time is asked for.
 const MANY: u32 = 2;
-/// Deliveries that have to be settled until more than one at a time is asked for again.
+/// Deliveries that have to be settled until more than one at a time is asked for again; doubled
+/// each time that this turns out to have been too early.
 const CALM: u64 = 8;
+const CALM_MOST: u64 = 1024;
 
 /// How a consumer ended.
 #[derive(Clone, Copy, Debug)]
@@ -30,17 +32,28 @@ pub(crate) struct Ended {
 }
 
 /// What is known of the losses of one subscription.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Caution {
     losses: u32,
     is_careful: bool,
+    /// How many deliveries are to be settled carefully the next time.
+    calm: u64,
     not_before: Option<Instant>,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self { losses: 0, is_careful: false, calm: CALM, not_before: None }
+    }
 }
 
 impl Caution {
     /// Notes that the subscription was cut off.
     pub(crate) fn lost(&mut self, ended: Ended, now: Instant) {
         let is_in_a_row = ended.settled == 0 && ended.lived < LONG;
+        if ended.lived >= LONG && !self.is_careful {
+            self.calm = CALM;
+        }
         self.losses = if is_in_a_row { self.losses.saturating_add(1) } else { 1 };
         let doublings = (self.losses - 1).min(10);
         self.not_before = Some(now + FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT));
@@ -57,14 +70,16 @@ impl Caution {
         self.is_careful
     }
 
-    /// Whether a consumer that was opened carefully has done well enough to end that.
-    pub(crate) fn is_overcome(&self, settled: u64, is_worn: bool) -> bool {
-        self.is_careful && settled >= CALM && !is_worn
+    /// Whether a consumer that was opened carefully has done well enough to end that: `calm` are
+    /// the deliveries that it settled since the last one that was worn.
+    pub(crate) fn is_overcome(&self, calm: u64, is_worn: bool) -> bool {
+        self.is_careful && calm >= self.calm && !is_worn
     }
 
     /// Ends it.
     pub(crate) fn relax(&mut self) {
-        *self = Self::default();
+        let calm = self.calm.saturating_mul(2).min(CALM_MOST);
+        *self = Self { calm, ..Self::default() };
     }
 }
 
@@ -111,5 +126,9 @@ mod tests {
         assert!(caution.is_overcome(CALM, false));
         caution.relax();
         assert!(!caution.is_careful() && caution.not_before().is_none());
+        caution.lost(QUICK, now);
+        caution.lost(QUICK, now);
+        assert!(!caution.is_overcome(CALM, false), "it was too early the last time");
+        assert!(caution.is_overcome(2 * CALM, false));
     }
 }

@@ -1,7 +1,7 @@
 //! What one consumer on one channel has in its hands: it ends with the channel, and every delivery
 //! of it then settles nothing any more.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +25,8 @@ use crate::topology::Names;
 
 /// Wait before a dead letter that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often people are told that this still does not succeed.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// A message as it arrived, with what is needed to settle it.
 pub(crate) struct Arrived {
@@ -42,6 +44,8 @@ pub(crate) struct Grip {
     over: watch::Sender<bool>,
     /// Deliveries that the broker has forgotten at our word.
     settled: AtomicU64,
+    /// The same since the last one that was worn.
+    calm: AtomicU64,
     topic: String,
     names: Names,
     hold: Mutex<Hold<Arc<Arrived>>>,
@@ -49,6 +53,9 @@ pub(crate) struct Grip {
     pub(crate) freed: Notify,
     echo: Echo,
     publishing: Arc<Publishing>,
+    /// Most deliveries that the broker lets it have.
+    prefetch: usize,
+    has_told: AtomicBool,
 }
 
 impl Grip {
@@ -58,6 +65,7 @@ impl Grip {
         topic: &str,
         names: Names,
         ordered: bool,
+        prefetch: u16,
         publishing: Arc<Publishing>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -66,11 +74,14 @@ impl Grip {
             channel,
             over: watch::Sender::new(false),
             settled: AtomicU64::new(0),
+            calm: AtomicU64::new(0),
             topic: topic.to_owned(),
             names,
             hold: Mutex::new(Hold::new(ordered)),
             freed: Notify::new(),
             publishing,
+            prefetch: prefetch.into(),
+            has_told: AtomicBool::new(false),
         })
     }
 
@@ -89,10 +100,19 @@ impl Grip {
         self.settled.load(Ordering::Relaxed)
     }
 
-    /// Whether it has something unsettled that was delivered more often than half of the limit.
-    pub(crate) fn is_worn(&self) -> bool {
-        let half = self.publishing.options.delivery_limit / 2;
-        self.hold().any(|arrived| arrived.earlier > half)
+    /// How many of its deliveries were settled since the last one that was worn.
+    pub(crate) fn calm(&self) -> u64 {
+        self.calm.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has something unsettled that is worn.
+    pub(crate) fn has_worn(&self) -> bool {
+        self.hold().any(|arrived| self.is_worn(arrived))
+    }
+
+    /// Whether it was delivered more often than half of the limit.
+    fn is_worn(&self, arrived: &Arrived) -> bool {
+        arrived.earlier > self.publishing.options.delivery_limit / 2
     }
 
     /// Takes in what has arrived.
@@ -132,6 +152,7 @@ impl Grip {
         detail: String,
     ) {
         let reason = DeadReason::Malformed.code();
+        let mut told: Option<Instant> = None;
         while self.is_up() {
             let dead = envelope::dead(&properties, reason, &detail, earlier + 1, now());
             match self.write_dead(dead, payload.clone()).await {
@@ -142,8 +163,14 @@ impl Grip {
                     return;
                 }
                 Err(failure) => {
-                    let queue = &self.names.dead;
-                    tracing::warn!(%queue, %failure, "cannot write a dead letter");
+                    if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                        told = Some(Instant::now());
+                        let queue = &self.names.dead;
+                        tracing::warn!(
+                            %queue, %failure,
+                            "cannot write a dead letter; it keeps its place in the prefetch"
+                        );
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -165,6 +192,22 @@ impl Grip {
             .collect()
     }
 
+    /// Tells people once when nothing more can arrive, because everything that did waits.
+    pub(crate) fn tell_if_stuck(&self) {
+        if self.prefetch > 1
+            && self.hold().is_stuck(self.prefetch)
+            && !self.has_told.swap(true, Ordering::Relaxed)
+        {
+            let (queue, prefetch) = (&self.names.queue, self.prefetch);
+            tracing::warn!(
+                %queue,
+                prefetch,
+                "all deliveries of the prefetch wait for retries of their keys; nothing else is \
+                 received meanwhile: a larger prefetch lets other keys go on"
+            );
+        }
+    }
+
     /// When the first of those that are kept back may go.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.hold().next_due()
@@ -183,6 +226,11 @@ impl Grip {
         arrived: &Arrived,
     ) -> Result<(), Failure> {
         self.acknowledge(&arrived.acker).await?;
+        if self.is_worn(arrived) {
+            self.calm.store(0, Ordering::Relaxed);
+        } else {
+            self.calm.fetch_add(1, Ordering::Relaxed);
+        }
         self.hold().settle(number);
         self.freed.notify_one();
         Ok(())

@@ -115,6 +115,12 @@ impl<T: Clone> Hold<T> {
         }
     }
 
+    /// Whether there are so many, and every one of them waits for its time or behind its key.
+    pub(crate) fn is_stuck(&self, most: usize) -> bool {
+        let behind: usize = self.lines.values().map(VecDeque::len).sum();
+        self.items.len() >= most && self.delayed.len() + behind == self.items.len()
+    }
+
     /// Whether there is one like this, wherever it is.
     pub(crate) fn any(&self, is_such: impl Fn(&T) -> bool) -> bool {
         self.items.values().any(|held| is_such(&held.item))
@@ -171,6 +177,19 @@ mod tests {
         let again = hold.take(10, later);
         assert_eq!((again[0].item, again[0].handed), (1, 1));
         assert_eq!(hold.next_due(), None);
+    }
+
+    #[test]
+    fn it_is_stuck_when_there_is_no_room_and_all_of_it_waits() {
+        let now = Instant::now();
+        let mut hold = Hold::new(true);
+        hold.push(Some("a"), 1);
+        hold.push(Some("a"), 2);
+        assert!(!hold.is_stuck(2), "one is ready");
+        let taken = hold.take(1, now);
+        assert!(!hold.is_stuck(2), "one is in hand");
+        hold.put_back(taken[0].number, now + Duration::from_secs(5));
+        assert!(hold.is_stuck(2) && !hold.is_stuck(3));
     }
 
     #[test]

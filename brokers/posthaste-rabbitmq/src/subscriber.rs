@@ -140,7 +140,7 @@ impl RabbitSubscriber {
     async fn ensure_open(&mut self) -> Result<(), Failure> {
         match &self.open {
             Some(open) if open.grip.is_up() => {
-                if !self.caution.is_overcome(open.grip.settled(), open.grip.is_worn()) {
+                if !self.caution.is_overcome(open.grip.calm(), open.grip.has_worn()) {
                     return Ok(());
                 }
                 // The prefetch of a consumer cannot be changed.
@@ -178,7 +178,7 @@ impl RabbitSubscriber {
         let ended = Ended {
             lived: open.since.elapsed(),
             settled: open.grip.settled(),
-            is_worn: open.grip.is_worn(),
+            is_worn: open.grip.has_worn(),
         };
         let was_careful = self.caution.is_careful();
         self.caution.lost(ended, Instant::now());
@@ -243,6 +243,7 @@ impl Subscriber for RabbitSubscriber {
                 if !taken.is_empty() {
                     return Ok(taken);
                 }
+                open.grip.tell_if_stuck();
                 going = open.wait().await;
             }
             match going {
@@ -285,7 +286,14 @@ async fn consume(
     );
     let consumer = wire.ask(&format!("consume from queue '{}'", names.queue), beginning).await?;
     let publishing = Arc::clone(&consuming.publishing);
-    let grip =
-        Grip::new(wire, channel, &subscription.topic, names, subscription.ordered, publishing);
+    let grip = Grip::new(
+        wire,
+        channel,
+        &subscription.topic,
+        names,
+        subscription.ordered,
+        prefetch,
+        publishing,
+    );
     Ok(Open { consumer, grip, since: Instant::now() })
 }

@@ -5,5 +5,7 @@ mod conformance;
 mod connecting;
 mod dead;
 mod publishing;
+mod raw;
+mod storm;
 mod subscribing;
 mod support;
