@@ -95,6 +95,10 @@ pub(crate) fn in_request(what: &str, error: &lapin::Error) -> Failure {
         Some(403) => Failure::Forbidden(format!("not allowed to {what}: {words}")),
         Some(404) => Failure::Missing(format!("could not {what}: {words}")),
         Some(406) => Failure::Different(format!("could not {what}: {words}")),
+        None if matches!(error.kind(), ErrorKind::ParsingError(_)) => Failure::Failed(format!(
+            "could not {what}: there is a message that this client cannot read ({words}): take it \
+             out with the broker's own tools"
+        )),
         Some(405) => Failure::Unavailable(format!("could not {what}: {words}")),
         _ => {
             Failure::Unavailable(format!("the connection was lost while trying to {what}: {words}"))
@@ -118,13 +122,18 @@ pub(crate) fn in_connecting(shown: &str, user: &str, error: &lapin::Error) -> Fa
     }
 }
 
-/// The exchange that the broker named when it refused access.
-pub(crate) fn refused_exchange(error: &lapin::Error) -> Option<String> {
+/// What the broker named when it refused to let us write: an exchange, and a routing key if it
+/// refuses that one only.
+pub(crate) fn refused_route(error: &lapin::Error) -> Option<(String, Option<String>)> {
     if code(error) != Some(403) {
         return None;
     }
     let ErrorKind::ProtocolError(said) = error.kind() else { return None };
-    named(said.get_message().as_str(), "exchange '")
+    route_in(said.get_message().as_str())
+}
+
+fn route_in(text: &str) -> Option<(String, Option<String>)> {
+    Some((named(text, "exchange '")?, named(text, "access to topic '")))
 }
 
 /// The limit that the broker named when a message was larger.
@@ -157,7 +166,10 @@ mod tests {
         assert_eq!(limit_in(text), Some(100));
         assert_eq!(limit_in("PRECONDITION_FAILED - inequivalent arg 'type'"), None);
         let text = "ACCESS_REFUSED - access to exchange 'orders' in vhost '/' refused for user 'u'";
-        assert_eq!(named(text, "exchange '").as_deref(), Some("orders"));
-        assert_eq!(named("ACCESS_REFUSED - access to queue 'q'", "exchange '"), None);
+        assert_eq!(route_in(text), Some(("orders".to_owned(), None)));
+        let text = "ACCESS_REFUSED - access to topic 'a.b' in exchange 'orders' in vhost '/' \
+                    refused for user 'u'";
+        assert_eq!(route_in(text), Some(("orders".to_owned(), Some("a.b".to_owned()))));
+        assert_eq!(route_in("ACCESS_REFUSED - access to queue 'q'"), None);
     }
 }

@@ -32,11 +32,14 @@ pub(crate) struct Publishing {
     pub(crate) link: Arc<Link>,
     pub(crate) options: Arc<RabbitMqOptions>,
     outlet: AsyncMutex<Option<Arc<Outlet>>>,
-    refused: Mutex<HashMap<ShortString, Refused>>,
+    refused: Mutex<HashMap<Route, Refused>>,
     limit: Mutex<Option<(Instant, usize)>>,
 }
 
-/// An exchange that the broker did not let us write to.
+/// An exchange, or one routing key of it.
+type Route = (ShortString, Option<ShortString>);
+
+/// Why the broker did not let us write there.
 #[derive(Clone)]
 struct Refused {
     until: Instant,
@@ -94,19 +97,20 @@ impl Publishing {
             let mut learned = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
             *learned = Some((Instant::now() + LEARNED, limit));
         }
-        if let Some(name) = error::refused_exchange(error)
-            && let Ok(name) = short(&name)
-        {
+        if let Some(route) = refused_route(error) {
             let words = error::words(error);
-            let detail = format!(
-                "not allowed to write to exchange '{name}' ({words}): give the user the right"
-            );
+            let what = match &route {
+                (exchange, None) => format!("exchange '{exchange}'"),
+                (exchange, Some(key)) => format!("exchange '{exchange}' with kind '{key}'"),
+            };
+            let detail =
+                format!("not allowed to write to {what} ({words}): give the user the right");
             let refused = Refused { until: Instant::now() + REFUSED, detail };
-            self.locked_refused().insert(name, refused);
+            self.locked_refused().insert(route, refused);
         }
     }
 
-    fn locked_refused(&self) -> std::sync::MutexGuard<'_, HashMap<ShortString, Refused>> {
+    fn locked_refused(&self) -> std::sync::MutexGuard<'_, HashMap<Route, Refused>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,6 +159,12 @@ impl Publishing {
             }
         }
     }
+}
+
+fn refused_route(error: &lapin::Error) -> Option<Route> {
+    let (exchange, key) = error::refused_route(error)?;
+    let key = key.map(|key| short(&key)).transpose().ok()?;
+    Some((short(&exchange).ok()?, key))
 }
 
 fn ensure_open(blocked: Option<String>) -> Result<(), Failure> {
@@ -267,37 +277,58 @@ impl Call {
         let mut standings = Standings::new();
         for place in 0..self.messages.len() {
             let topic = &self.messages[place].topic;
-            if self.outcomes[place].is_some() || standings.contains_key(topic) {
+            if self.outcomes[place].is_some() {
+                continue;
+            }
+            if let Some(standing) = standings.get(topic) {
+                if let Ok(exchange) = standing.clone() {
+                    self.may_write_kind(outlet, &exchange, place).await;
+                }
                 continue;
             }
             let Ok(exchange) = short(&self.publishing.options.exchange(topic)) else { continue };
             let topic = topic.clone();
             let standing = match outlet.exchange(&exchange, self.publishing.options.declare).await {
-                Ok(()) => self.may_write(outlet, &exchange, place).await,
+                Ok(()) => self.may_write(outlet, &(exchange.clone(), None), place).await,
                 Err(Failure::Missing(detail)) => Err(Outcome::Unroutable { detail }),
                 Err(Failure::Unavailable(why)) => return Err(Unavailable::new(why)),
                 Err(failure) => Err(Outcome::refused(failure.to_string())),
             };
+            if standing.is_ok() {
+                self.may_write_kind(outlet, &exchange, place).await;
+            }
             standings.insert(topic, standing.map(|()| exchange));
         }
         Ok(standings)
     }
 
-    /// An exchange that refused us is tried with one message on a channel of its own, because the
-    /// broker closes the channel on which it refuses.
+    /// Whether a message may go to an exchange that takes others; if not, that is its outcome.
+    async fn may_write_kind(&mut self, outlet: &Arc<Outlet>, exchange: &ShortString, place: usize) {
+        if self.outcomes[place].is_some() || self.publishing.locked_refused().is_empty() {
+            return;
+        }
+        let Ok(kind) = short(&self.messages[place].kind) else { return };
+        let route = (exchange.clone(), Some(kind));
+        if let Err(outcome) = self.may_write(outlet, &route, place).await {
+            self.outcomes[place] = Some(outcome);
+        }
+    }
+
+    /// What refused us is tried with one message on a channel of its own, because the broker closes
+    /// the channel on which it refuses.
     async fn may_write(
         &mut self,
         outlet: &Arc<Outlet>,
-        exchange: &ShortString,
+        route: &Route,
         place: usize,
     ) -> Result<(), Outcome> {
-        let refused = self.publishing.locked_refused().get(exchange).cloned();
+        let refused = self.publishing.locked_refused().get(route).cloned();
         let Some(refused) = refused else { return Ok(()) };
         if Instant::now() < refused.until {
             return Err(Outcome::refused(refused.detail));
         }
         let probe = Outlet::open(Arc::clone(&outlet.wire), &self.publishing.options).await;
-        let (Ok(probe), Ok(parcel)) = (probe, self.parcel(place, exchange)) else {
+        let (Ok(probe), Ok(parcel)) = (probe, self.parcel(place, &route.0)) else {
             return Err(Outcome::refused(refused.detail));
         };
         let (sender, mut answers) = mpsc::unbounded_channel();
@@ -309,19 +340,26 @@ impl Call {
             Ok(Some((_, answer))) => answer,
             _ => return Err(Outcome::unknown("the broker did not confirm it in time")),
         };
-        let is_refused = match &answer {
-            Answer::Lost { error, .. } => error::refused_exchange(error).is_some(),
-            _ => false,
+        let again = match &answer {
+            Answer::Lost { error, .. } => refused_route(error),
+            _ => None,
         };
         let outcome = self.publishing.outcome(answer, size);
-        if is_refused {
-            // It was alone on its channel: the broker does not have it.
-            let again = self.publishing.locked_refused().get(exchange).cloned();
-            return Err(Outcome::refused(again.map_or(refused.detail, |it| it.detail)));
+        let Some(again) = again else {
+            self.publishing.locked_refused().remove(route);
+            self.outcomes[place] = Some(outcome);
+            return Ok(());
+        };
+        // It was alone on its channel: the broker does not have it.
+        let known = self.publishing.locked_refused().get(&again).cloned();
+        let outcome = Outcome::refused(known.map_or(refused.detail, |it| it.detail));
+        if route.1.is_none() && again.1.is_some() {
+            // The exchange is open to us, and this kind is not.
+            self.publishing.locked_refused().remove(route);
+            self.outcomes[place] = Some(outcome);
+            return Ok(());
         }
-        self.publishing.locked_refused().remove(exchange);
-        self.outcomes[place] = Some(outcome);
-        Ok(())
+        Err(outcome)
     }
 
     fn parcel(&self, place: usize, exchange: &ShortString) -> Result<Parcel, String> {

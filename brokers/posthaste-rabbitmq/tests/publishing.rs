@@ -254,6 +254,45 @@ fn more_than_the_window_is_sent_piece_by_piece() {
     });
 }
 
+/// Rights on routing keys: the kinds of a topic that are open go on, whatever is closed.
+#[test]
+fn a_kind_that_may_not_be_written_holds_no_other_kind_back() {
+    run("refused kind", async {
+        let vhost = vhost().await;
+        let admin = open(&vhost.url());
+        let mut subscriber = subscribe(&admin, "orders").await;
+        let user = format!("{}-kinds", vhost.name);
+        vhost.user(&user, "pw", "", "^orders$", "").await;
+        let path = format!("/api/topic-permissions/{}/{user}", vhost.name);
+        let rights = json!({ "exchange": "orders", "write": "^open$", "read": ".*" }).to_string();
+        let (status, answer) = vhost.server().api("PUT", &path, &rights).await;
+        assert!((200..300).contains(&status), "{answer}");
+        let rabbit = open(&vhost.url_as(&user, "pw"));
+        let of_kind = |kind: &str| Message { kind: kind.to_owned(), ..message("orders") };
+        let call = [of_kind("open"), of_kind("closed"), of_kind("open"), of_kind("closed")];
+        eventually("it is known what is refused", async || {
+            let outcomes = publish(&rabbit, &call).await;
+            !outcomes.iter().any(is_unknown)
+        })
+        .await;
+        let until = Instant::now() + Duration::from_secs(7);
+        while Instant::now() < until {
+            let outcomes = publish(&rabbit, &call).await;
+            assert!(is_accepted(&outcomes[0]) && is_accepted(&outcomes[2]), "{outcomes:?}");
+            for closed in [1, 3] {
+                let refusal = refusal(&outcomes[closed]);
+                assert!(!refusal.permanent && refusal.detail.contains("'closed'"), "{refusal:?}");
+            }
+        }
+        vhost.server().api("DELETE", &path, "").await;
+        eventually("it is open again", async || {
+            publish(&rabbit, &call).await.iter().all(is_accepted)
+        })
+        .await;
+        arrive(subscriber.as_mut(), &ids(&call)).await;
+    });
+}
+
 /// Names of exchanges and queues may get a prefix; the topic stays what it is.
 #[test]
 fn a_prefix_is_for_the_broker_only() {
