@@ -48,12 +48,14 @@ impl Address {
             Some(Host::Ipv6(number)) => number.to_string(),
             None => return Err(wrong("names no host")),
         };
-        let user = match parsed.username() {
-            "" => "guest".to_owned(),
-            user => decoded(user).ok_or_else(|| wrong("has a broken user name"))?,
+        let (user, password) = match (parsed.username(), parsed.password()) {
+            ("", None) => ("guest", "guest"),
+            ("", Some(_)) => return Err(wrong("has a password and no user")),
+            (_, None) => return Err(wrong("has no password")),
+            (user, Some(password)) => (user, password),
         };
-        let password = decoded(parsed.password().unwrap_or("guest"))
-            .ok_or_else(|| wrong("has a broken password"))?;
+        let user = decoded(user).ok_or_else(|| wrong("has a broken user name"))?;
+        let password = decoded(password).ok_or_else(|| wrong("has a broken password"))?;
         // A slash at the end is a habit of writing, not the wish for a vhost without a name.
         let vhost = match parsed.path() {
             "" | "/" => "/".to_owned(),
@@ -65,7 +67,8 @@ impl Address {
             Self { host, port, is_tls, user, password, vhost, heartbeat, connect_within, ca_file };
         for (name, value) in parsed.query_pairs() {
             address.set(&name, &value).ok_or_else(|| {
-                let known = "heartbeat (s), connection_timeout (ms) and cacertfile (a path)";
+                let known = "heartbeat (1 to 3600 s), connection_timeout (ms) and cacertfile (a \
+                             path)";
                 let name = name.escape_debug();
                 wrong(&format!(
                     "has a parameter '{name}' that is unknown or wrong ({known} are known)"
@@ -78,7 +81,9 @@ impl Address {
     fn set(&mut self, name: &str, value: &str) -> Option<()> {
         match name {
             "heartbeat" => {
-                self.heartbeat = Some(Duration::from_secs(value.parse::<u16>().ok()?.into()));
+                // Without heartbeats a silent broker would never be noticed.
+                let seconds = value.parse().ok().filter(|it| (1..=3600).contains(it))?;
+                self.heartbeat = Some(Duration::from_secs(seconds));
             }
             "connection_timeout" => {
                 self.connect_within = Some(Duration::from_millis(value.parse().ok()?));
@@ -189,6 +194,23 @@ mod tests {
         }
         assert!(!Address::parse("amqp://10.0.0.1").expect("a URL").is_local());
         assert_eq!(shown("amqp://[::1]:5/v"), "amqp://[::1]:5/v");
+    }
+
+    #[test]
+    fn who_logs_in_is_said_wholly_or_not_at_all() {
+        assert!(shown("amqp://u@h").contains("has no password"), "{}", shown("amqp://u@h"));
+        assert!(shown("amqp://:hunter2@h").contains("no user"));
+        for user in ["u@h", "u:@h", ":hunter2@h"] {
+            assert!(Address::parse(&format!("amqp://{user}")).is_err(), "{user}");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_is_between_a_second_and_an_hour() {
+        for (value, is_good) in [("0", false), ("1", true), ("3600", true), ("3601", false)] {
+            let text = shown(&format!("amqp://h?heartbeat={value}"));
+            assert_eq!(!text.contains("1 to 3600 s"), is_good, "{text}");
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub struct RabbitMqOptions {
     /// How long connecting may take; 10 s by default.
     pub connect_within: Duration,
     /// How often both sides show that they are alive; a broker that is silent for twice as long is
-    /// lost. 10 s by default, at least 1 s.
+    /// lost. 10 s by default, from 1 s to an hour.
     pub heartbeat: Duration,
     /// A file of certificates (PEM) that a broker's certificate must go back to; the system's are
     /// not trusted then. Only for `amqps://`.

@@ -28,8 +28,9 @@ pub struct RabbitMq {
 
 impl RabbitMq {
     /// A client of the broker at `amqp://user:password@host:port/vhost`, or `amqps://` for an
-    /// encrypted connection. The URL may say `heartbeat` (seconds), `connection_timeout`
-    /// (milliseconds) and `cacertfile` (a path). Does not connect yet.
+    /// encrypted connection. Without user and password it is `guest` with `guest`. The URL may say
+    /// `heartbeat` (1 to 3600 seconds), `connection_timeout` (milliseconds) and `cacertfile` (a
+    /// path). Does not connect yet.
     ///
     /// # Errors
     /// [`BrokerError::Rejected`] for a URL that makes no sense; it never shows the password.
