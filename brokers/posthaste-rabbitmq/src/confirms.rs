@@ -6,7 +6,9 @@
 //! name and address, and only then the confirmed are judged. The library resolves confirmations in
 //! the order in which the broker sent them, and a wake-up is noted under a lock after its
 //! confirmation can be seen; so whatever was confirmed before a message has been seen when it is
-//! judged, and with it what came back before it.
+//! judged, and with it what came back before it. One confirmation of many resolves them in any
+//! order, but hands out everything that had come back to those that it resolves first. All this
+//! rests on the broker sending a message back before it confirms it, alone or among others.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;

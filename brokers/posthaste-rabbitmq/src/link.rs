@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{Instant, timeout};
 
 use crate::address::Address;
 use crate::connection::Wire;
@@ -23,6 +23,8 @@ pub(crate) struct Link {
     options: Arc<RabbitMqOptions>,
     purpose: &'static str,
     slot: Mutex<Slot>,
+    /// Ends an attempt to connect that is under way.
+    closing: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +41,7 @@ impl Link {
         options: Arc<RabbitMqOptions>,
         purpose: &'static str,
     ) -> Arc<Self> {
-        Arc::new(Self { address, options, purpose, slot: Mutex::default() })
+        Arc::new(Self { address, options, purpose, slot: Mutex::default(), closing: Notify::new() })
     }
 
     /// A connection of its own to the same place for the same purpose.
@@ -70,7 +72,14 @@ impl Link {
         if let Some(lost) = slot.wire.take() {
             lost.cut();
         }
-        match Wire::open(&self.address, &self.options, self.purpose).await {
+        let opened = tokio::select! {
+            opened = Wire::open(&self.address, &self.options, self.purpose) => opened,
+            // Dropping the attempt hangs up.
+            () = self.closing.notified() => {
+                return Err(Failure::Unavailable("it was closed while it connected".to_owned()));
+            }
+        };
+        match opened {
             Ok(wire) => {
                 tracing::debug!(address = %self.address, purpose = self.purpose, "connected");
                 let wire = Arc::new(wire);
@@ -92,9 +101,17 @@ impl Link {
         self.slot.lock().await.wire.clone().filter(|wire| wire.is_up())
     }
 
-    /// Ends the connection.
+    /// Ends the connection, and an attempt to connect that is under way.
     pub(crate) async fn close(&self) {
-        let wire = self.slot.lock().await.wire.take();
+        // Others may be waiting for their turn to connect; each is told when it has it.
+        let mut slot = loop {
+            self.closing.notify_waiters();
+            if let Ok(slot) = timeout(FIRST_WAIT, self.slot.lock()).await {
+                break slot;
+            }
+        };
+        let wire = slot.wire.take();
+        drop(slot);
         if let Some(wire) = wire {
             wire.close().await;
         }

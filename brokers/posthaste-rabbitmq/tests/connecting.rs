@@ -105,6 +105,26 @@ fn connecting_ends_within_its_time() {
     });
 }
 
+/// Closing does not wait for a connection that is not there yet.
+#[test]
+fn closing_ends_an_attempt_to_connect() {
+    run("closing", async {
+        let mute = TcpListener::bind(("127.0.0.1", posthaste_servers::free_port())).await;
+        let mute = mute.expect("a port");
+        let port = mute.local_addr().expect("it is bound").port();
+        let rabbit = open_with(&format!("amqp://127.0.0.1:{port}"), |options| {
+            options.connect_within = Duration::from_secs(3600);
+            options.publish_within = Duration::from_secs(3600);
+        });
+        let publisher = rabbit.publisher();
+        let call = tokio::spawn(async move { publisher.publish(&[message("orders")]).await });
+        let (_stream, _) = mute.accept().await.expect("it came");
+        within("it is closed", rabbit.close()).await;
+        let ended = within("the call ends", call).await.expect("ends");
+        assert!(ended.is_err(), "{ended:?}");
+    });
+}
+
 /// What a person should know.
 #[test]
 fn the_doctor_says_what_is_found() {
@@ -114,6 +134,8 @@ fn the_doctor_says_what_is_found() {
         assert!(findings.iter().all(|it| it.severity == Severity::Good), "{findings:?}");
         assert!(findings.iter().any(|it| it.what.starts_with("RabbitMQ ")), "{findings:?}");
         let remote = open("amqp://192.0.2.1?connection_timeout=50").check().await;
+        let locked = open_with(&vhost.url(), |options| options.declare = false).check().await;
+        assert!(locked.iter().any(|it| it.what.contains("20 looks")), "{locked:?}");
         let warned = remote.iter().any(|it| it.severity == Severity::Warning);
         assert!(warned && remote.iter().any(|it| it.what.contains("not encrypted")), "{remote:?}");
     });
