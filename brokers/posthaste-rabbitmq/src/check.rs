@@ -51,5 +51,12 @@ pub(crate) async fn findings(rabbit: &RabbitMq) -> Vec<Finding> {
         let advice = "use amqps://";
         findings.push(finding(Severity::Warning, what.to_owned()).advise(advice));
     }
+    if !rabbit.options.declare {
+        let what = "nothing is declared here, and AMQP cannot tell the arguments of queues: whether \
+                    looking at dead letters can use them up (RabbitMQ 4 drops one after 20 looks \
+                    unless it is told otherwise) is not known";
+        let advice = "give each queue of dead letters x-delivery-limit = 1000000000";
+        findings.push(finding(Severity::Notice, what.to_owned()).advise(advice));
+    }
     findings
 }

@@ -25,7 +25,7 @@ use crate::envelope;
 use crate::error::Failure;
 use crate::grip::now;
 use crate::rabbit::RabbitMq;
-use crate::subscriber::Consuming;
+use crate::subscriber::{Apart, Consuming};
 use crate::topology::Names;
 
 /// Dead letters that are looked at in one queue.
@@ -78,6 +78,7 @@ impl RabbitMq {
 
 /// A walk through one queue; when it ends, what was not acknowledged is put back.
 struct Walk {
+    _apart: Apart,
     wire: Arc<Wire>,
     channel: Channel,
     queue: ShortString,
@@ -88,10 +89,20 @@ struct Walk {
 
 impl Walk {
     async fn begin(consuming: &Consuming, shelf: &Shelf) -> Result<Self, Failure> {
-        let wire = consuming.link.wire().await?;
+        // One that cannot be read ends the connection: it must not be that of consumers.
+        let apart = consuming.apart();
+        let wire = apart.0.wire().await?;
         let channel = wire.channel().await?;
         let (queue, prefix) = (shelf.names.dead.clone(), shelf.prefix());
-        Ok(Self { wire, channel, queue, prefix, seen: 0, references: HashSet::new() })
+        Ok(Self {
+            _apart: apart,
+            wire,
+            channel,
+            queue,
+            prefix,
+            seen: 0,
+            references: HashSet::new(),
+        })
     }
 
     /// The next one and its reference.
@@ -179,7 +190,10 @@ impl RabbitDeadLetters {
         let mut is_after = filter.after.is_none();
         for shelf in &self.shelves {
             let unwanted = filter.topic.as_ref().is_some_and(|topic| *topic != shelf.topic);
-            if unwanted || letters.len() >= filter.limit {
+            // The pages before have shown all of the shelves before.
+            let is_before = !is_after
+                && filter.after.as_ref().is_some_and(|after| !after.starts_with(&shelf.prefix()));
+            if unwanted || is_before || letters.len() >= filter.limit {
                 continue;
             }
             let mut walk = Walk::begin(&self.consuming, shelf).await?;
