@@ -84,23 +84,28 @@ fn lines(destination: &str, status: &Status, wanted: u16) -> Vec<String> {
     if (status.lanes, wanted) != (1, 1) {
         lines.push(format!("lanes         {} ({wanted} wanted)", status.lanes));
     }
-    if status.leases.is_empty() {
+    // A relay that has a seat among others leads nothing by that.
+    if !status.leases.iter().any(|lease| lease.name.starts_with("relay/")) {
         lines.push("relay         none holds the lease: is 'posthaste run' running?".to_owned());
     }
     for lease in &status.leases {
         let (name, owner) = (printable(&lease.name), printable(&lease.owner));
         let remaining = calendar::ago(lease.remaining_seconds);
         let token = lease.token;
-        lines.push(format!(
-            "lease         {name} held by {owner} (token {token}), {remaining} left"
-        ));
+        let line = match lease.name.starts_with("seat/") {
+            true => format!("relay         {owner} takes part ({name}), {remaining} left"),
+            false => {
+                format!("lease         {name} held by {owner} (token {token}), {remaining} left")
+            }
+        };
+        lines.push(line);
     }
     lines
 }
 
 #[cfg(test)]
 mod tests {
-    use posthaste_core::database::{Held, UnroutableRoute};
+    use posthaste_core::database::{Held, HeldLease, UnroutableRoute};
 
     use super::*;
 
@@ -139,5 +144,28 @@ mod tests {
         assert_eq!(shown(1, 1), None);
         assert_eq!(shown(4, 4).as_deref(), Some("lanes         4 (4 wanted)"));
         assert_eq!(shown(1, 2).as_deref(), Some("lanes         1 (2 wanted)"));
+    }
+
+    #[test]
+    fn a_relay_that_takes_part_does_not_lead_by_that() {
+        let lease = |name: &str| HeldLease {
+            name: name.to_owned(),
+            owner: "host pid 1".to_owned(),
+            token: 7,
+            remaining_seconds: 3.0,
+        };
+        let shown = |names: &[&str]| {
+            let leases = names.iter().map(|name| lease(name)).collect();
+            lines("default", &Status { leases, ..Status::default() }, 1).join("\n")
+        };
+        let seat = "relay         host pid 1 takes part (seat/default/0)";
+        let nobody = shown(&["seat/default/0"]);
+        assert!(nobody.contains("none holds the lease") && nobody.contains(seat), "{nobody}");
+        let led = shown(&["relay/default/0", "seat/default/0"]);
+        assert!(!led.contains("none holds") && led.contains(seat), "{led}");
+        assert!(
+            led.contains("lease         relay/default/0 held by host pid 1 (token 7)"),
+            "{led}"
+        );
     }
 }
