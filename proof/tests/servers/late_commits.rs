@@ -68,7 +68,7 @@ async fn what_commits_late_is_sent_and_holds_up_nobody() -> Result<(), Failure> 
 }
 
 /// States orders in a transaction and prepares it.
-async fn prepare(site: &Site, number: u64) -> Result<Vec<MessageId>, Failure> {
+pub(super) async fn prepare(site: &Site, number: u64) -> Result<Vec<MessageId>, Failure> {
     let mut connection = PgConnection::connect(&site.world.database_url).await?;
     connection.execute("begin").await?;
     let orders: Vec<Order> =
@@ -82,7 +82,7 @@ async fn prepare(site: &Site, number: u64) -> Result<Vec<MessageId>, Failure> {
 }
 
 /// Commits or rolls back what was prepared.
-async fn finish(
+pub(super) async fn finish(
     site: &Site,
     number: u64,
     ids: Vec<MessageId>,

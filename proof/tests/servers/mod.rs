@@ -8,6 +8,7 @@ mod everything;
 mod lanes;
 mod late_commits;
 mod lines_cut;
+mod promotion;
 mod rolling;
 mod sabotage;
 mod site;
