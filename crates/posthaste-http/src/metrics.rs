@@ -54,8 +54,10 @@ fn database_figures(registry: &mut Registry, status: &Status) {
     gauge(registry, "oldest_unsent_seconds", "Age of the oldest of the backlog", oldest);
     number(registry, "parked_keys", "Keys that wait behind a dead letter", status.parked_keys);
     number(registry, "dead_letters", "Dead letters in the database", status.dead_letters);
-    let leases = u64::try_from(status.leases.len()).unwrap_or(u64::MAX);
-    number(registry, "leases", "Leases that are held", leases);
+    // Seats say who takes part, not who leads.
+    let led = status.leases.iter().filter(|lease| lease.name.starts_with("relay/")).count();
+    let leases = u64::try_from(led).unwrap_or(u64::MAX);
+    number(registry, "leases", "Leases by which relays lead", leases);
     let sent = status.rates.sent_per_second;
     gauge(registry, "sent_per_second", "Sent by any relay, over the last minute", sent);
     let failed = status.rates.failed_per_second;
