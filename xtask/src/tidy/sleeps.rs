@@ -34,7 +34,10 @@ const ALLOWED: [(&str, &str); 19] = [
     ("crates/posthaste-cli/src/command/run.rs", "the pause between two looks for what is absent"),
     ("crates/posthaste-cli/src/command/subscribe.rs", "the pause while the broker is away"),
     ("crates/posthaste-http/src/serve.rs", "the pause when no more sockets can be opened"),
-    ("databases/posthaste-postgres/src/partitions.rs", "the pause before a lock is asked for again"),
+    (
+        "databases/posthaste-postgres/src/partitions.rs",
+        "the pause before a lock is asked for again",
+    ),
     ("databases/posthaste-postgres/src/signal.rs", "the gap between two hints, and reconnecting"),
     ("databases/posthaste-sqlite/src/schema.rs", "another process's migration makes no sound"),
     ("databases/posthaste-sqlite/src/watch.rs", "another process's commit makes no sound"),
