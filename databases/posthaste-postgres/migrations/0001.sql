@@ -684,6 +684,7 @@ BEGIN
     PERFORM posthaste.refuse_division(the_destination, lanes);
     snapshot := pg_current_snapshot();
     stated_at := clock_timestamp();
+    topic := posthaste.server_life();
     RETURN NEXT;
 
     IF late_after < late_through THEN

@@ -6,11 +6,12 @@ use posthaste_core::frontier::Frontier;
 use posthaste_core::{Checkpoint, Lane, StoreError};
 use sqlx::postgres::PgConnection;
 
+use crate::cursor::Cursor;
 use crate::number;
 use crate::store::Store;
 
 /// Parameters: destination, lane, of how many.
-const CHECKPOINT: &str = "select c.token \
+const CHECKPOINT: &str = "select c.token, posthaste.server_life() \
      from posthaste.refuse_foreign() f cross join posthaste.refuse_division($1, $3) d \
      left join posthaste.checkpoint c on c.destination = $1 and c.lane = $2 and c.of = $3";
 
@@ -25,8 +26,8 @@ impl Store {
         lane: &Lane,
     ) -> Result<Checkpoint, StoreError> {
         let mut connection = self.reading().await?;
-        let token: Option<String> = self
-            .query_scalar(CHECKPOINT)
+        let (token, life): (Option<String>, String) = self
+            .query_as(CHECKPOINT)
             .bind(&lane.destination)
             .bind(i32::from(lane.index))
             .bind(i32::from(lane.of))
@@ -34,7 +35,7 @@ impl Store {
             .await
             .map_err(self.failed("reading a checkpoint"))?;
         match token {
-            Some(token) => Ok(Checkpoint::new(token)),
+            Some(token) => Ok(Cursor::load(&token, &life)),
             None => Ok(self.starting_frontier(&mut connection).await?.checkpoint()),
         }
     }

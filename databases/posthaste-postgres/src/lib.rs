@@ -36,6 +36,7 @@ mod checkpoint;
 mod checkup;
 mod columns;
 mod connect;
+mod cursor;
 mod dead_letters;
 mod detail;
 mod doctor;

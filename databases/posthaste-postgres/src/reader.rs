@@ -14,6 +14,7 @@ use posthaste_core::{Checkpoint, Lane, StoreError, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
+use crate::cursor::Cursor;
 use crate::row::Written;
 use crate::store::Store;
 use crate::time::At;
@@ -43,6 +44,8 @@ const LOOK_AT_MOST: i64 = 20_000;
 /// What one statement found.
 struct Found {
     snapshot: Snapshot,
+    /// In which life of the server.
+    life: String,
     rows: Vec<Row<Option<Entry>>>,
     /// How many rows there could have been; if there are as many, there may be more.
     most: usize,
@@ -75,6 +78,7 @@ impl Found {
         let (first, rows) = rows.split_first().ok_or(FoundError::NoSnapshot)?;
         let snapshot: String = first.try_get("snapshot")?;
         let snapshot = snapshot.parse().map_err(|_| FoundError::NoSnapshot)?;
+        let life = first.try_get("topic")?;
         let now = first.try_get::<At, _>("stated_at")?.0;
         let mut taken = Vec::with_capacity(rows.len());
         let mut room = limit.messages.max(1);
@@ -94,7 +98,7 @@ impl Found {
         }
         let cut = taken.len() < rows.len();
         let most = if cut { taken.len() } else { usize::try_from(most).unwrap_or(usize::MAX) };
-        Ok(Self { snapshot, rows: taken, most })
+        Ok(Self { snapshot, life, rows: taken, most })
     }
 }
 
@@ -156,18 +160,19 @@ impl Store {
         &self,
         connection: &mut PgConnection,
         lane: &Lane,
-        frontier: &Frontier,
+        cursor: &mut Cursor,
         limit: ReadLimit,
     ) -> Result<Step<Option<Entry>>, StoreError> {
-        let found = find(self, connection, lane, frontier, limit).await;
-        let Found { snapshot, rows, most } = found.map_err(|error| match error {
+        let found = find(self, connection, lane, &cursor.frontier, limit).await;
+        let Found { snapshot, life, rows, most } = found.map_err(|error| match error {
             FoundError::Driver(error) => self.error("reading the outbox", error),
             FoundError::NoSnapshot => StoreError::failed(
                 "reading the outbox: the server gave no snapshot; is posthaste.read_outbox ours?",
             ),
         })?;
+        cursor.meet(&life)?;
         let limit = ReadLimit { messages: most, bytes: usize::MAX };
-        frontier.advance(&snapshot, rows, limit).map_err(|misread| StoreError::Failed {
+        cursor.frontier.advance(&snapshot, rows, limit).map_err(|misread| StoreError::Failed {
             context: misread.to_string(),
             source: Some(Box::new(misread)),
         })
@@ -179,14 +184,14 @@ impl Store {
         from: &Checkpoint,
         limit: ReadLimit,
     ) -> Result<Batch, StoreError> {
-        let mut frontier = number::frontier(from)?;
+        let mut cursor = Cursor::parse(from)?;
         let mut connection = self.reading().await?;
         for round in 1.. {
-            let step = self.step(&mut connection, lane, &frontier, limit).await?;
-            frontier = step.next;
+            let step = self.step(&mut connection, lane, &mut cursor, limit).await?;
+            cursor.frontier = step.next;
             let entries: Vec<Entry> = step.rows.into_iter().filter_map(|row| row.body).collect();
             if !entries.is_empty() || !step.more || round >= ROUNDS {
-                return Ok(Batch { entries, checkpoint: frontier.checkpoint(), more: step.more });
+                return Ok(Batch { entries, checkpoint: cursor.checkpoint(), more: step.more });
             }
         }
         Err(StoreError::failed("reading the outbox came to no end"))

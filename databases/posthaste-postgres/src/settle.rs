@@ -10,6 +10,7 @@ use posthaste_core::outbox::{Feed, Settled, Settlement};
 use posthaste_core::{StoreError, Verdict};
 use serde::Serialize;
 
+use crate::cursor;
 use crate::detail::kept;
 use crate::number;
 use crate::store::Store;
@@ -111,12 +112,13 @@ pub(crate) async fn settle(
 ) -> Result<(), StoreError> {
     Store::check_lane(&settlement.lane)?;
     let plan = Plan::new(settlement)?;
-    let reached = settlement.checkpoint.as_ref().map(number::frontier).transpose()?;
+    let checkpoint = settlement.checkpoint.as_ref().map(cursor::stored);
+    let reached = checkpoint.as_ref().map(number::frontier).transpose()?;
     let through = reached.map(|frontier| number::long(frontier.through()));
     let json = plan.json()?;
     let (token, count) = (number::token(lease.token)?, number::token(settlement.number)?);
     let (store, name, lane) = (Arc::clone(store), lease.name.clone(), settlement.lane.clone());
-    let checkpoint = settlement.checkpoint.as_ref().map(|c| c.as_str().to_owned());
+    let checkpoint = checkpoint.map(|checkpoint| checkpoint.as_str().to_owned());
     let outcome: String = detached(store.promptly(), async move {
         let mut connection = store.reading().await?;
         let outcome = store

@@ -235,7 +235,8 @@ impl Relay {
         self.window = Window::default();
         self.settlement = None;
         self.broker = Backoff::default();
-        let claim_at = now.plus(self.settings.lease_ttl / 2);
+        // Soon: perhaps nobody has it, and the database only went on in another life.
+        let claim_at = now.plus(self.settings.lease_ttl / 20);
         self.role = Role::Standby { claim_at, asked_at: now };
     }
 
