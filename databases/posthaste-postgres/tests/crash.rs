@@ -4,18 +4,30 @@ use std::collections::BTreeSet;
 
 use posthaste_core::database::Schema;
 use posthaste_core::outbox::{OutboxReader, ReadLimit};
-use posthaste_core::{Checkpoint, Lane};
+use posthaste_core::{Checkpoint, Lane, StoreError};
 use posthaste_postgres::{Options, Postgres};
 use posthaste_servers::PostgresOptions;
 
 const ALL: ReadLimit = ReadLimit { messages: 10_000, bytes: 1 << 30 };
 
-/// Reads on and notes the payloads; none may come twice. A server that was away is asked again.
-async fn read(database: &Postgres, checkpoint: &mut Checkpoint, seen: &mut BTreeSet<String>) {
+/// Reads on and notes the payloads; none may come twice. A server that was away is asked again. A
+/// cursor that the server has outlived is left, and what it had read is gone on from as if it had
+/// been stored; returns whether that was so.
+async fn read(
+    database: &Postgres,
+    checkpoint: &mut Checkpoint,
+    seen: &mut BTreeSet<String>,
+) -> bool {
+    let mut outlived = false;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
     let batch = loop {
         match database.read(&Lane::whole("default"), checkpoint, ALL).await {
             Ok(batch) => break batch,
+            Err(StoreError::Fenced) => {
+                let stored = checkpoint.as_str().split('@').next().expect("there is a first part");
+                *checkpoint = Checkpoint::new(stored);
+                outlived = true;
+            }
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
                 assert!(tokio::time::Instant::now() < deadline, "{error}");
@@ -28,6 +40,7 @@ async fn read(database: &Postgres, checkpoint: &mut Checkpoint, seen: &mut BTree
         assert!(seen.insert(payload.clone()), "{payload} came twice");
     }
     *checkpoint = batch.checkpoint;
+    outlived
 }
 
 fn insert(from: u32, to: u32) -> String {
@@ -51,18 +64,18 @@ async fn prepared_transactions_and_numbers_that_are_skipped_survive_a_crash() {
     sql(format!("begin; {} prepare transaction 'a';", insert(1, 5))).await;
     sql(insert(6, 20)).await;
     sql(format!("begin; {} prepare transaction 'b';", insert(21, 25))).await;
-    read(&database, &mut checkpoint, &mut seen).await;
+    assert!(!read(&database, &mut checkpoint, &mut seen).await);
     assert_eq!(seen.len(), 15);
     server.kill().await;
     server.restart().await;
     sql(insert(26, 30)).await;
-    read(&database, &mut checkpoint, &mut seen).await;
+    assert!(read(&database, &mut checkpoint, &mut seen).await, "it was killed");
     assert_eq!(seen.len(), 20);
     sql("commit prepared 'a'".to_owned()).await;
     server.kill().await;
     server.restart().await;
     sql("commit prepared 'b'".to_owned()).await;
     sql(insert(31, 40)).await;
-    read(&database, &mut checkpoint, &mut seen).await;
+    assert!(read(&database, &mut checkpoint, &mut seen).await, "and again");
     assert_eq!(seen.len(), 40, "{seen:?}");
 }
