@@ -35,6 +35,8 @@ pub(crate) struct Ended {
 #[derive(Debug)]
 pub(crate) struct Caution {
     losses: u32,
+    /// Losses in a row because of something that cannot be read.
+    unreadable: u32,
     is_careful: bool,
     /// How many deliveries are to be settled carefully the next time.
     calm: u64,
@@ -43,7 +45,7 @@ pub(crate) struct Caution {
 
 impl Default for Caution {
     fn default() -> Self {
-        Self { losses: 0, is_careful: false, calm: CALM, not_before: None }
+        Self { losses: 0, unreadable: 0, is_careful: false, calm: CALM, not_before: None }
     }
 }
 
@@ -57,7 +59,14 @@ impl Caution {
         self.losses = if is_in_a_row { self.losses.saturating_add(1) } else { 1 };
         let doublings = (self.losses - 1).min(10);
         self.not_before = Some(now + FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT));
-        self.is_careful |= self.losses >= MANY || ended.is_worn;
+        self.is_careful |= ended.is_worn;
+    }
+
+    /// Notes why it was. A network that cuts is no reason to be careful: what was in hand goes to
+    /// the end of what comes back, so that one at a time would bring a key out of order.
+    pub(crate) fn blame(&mut self, is_unreadable: bool) {
+        self.unreadable = if is_unreadable { self.unreadable.saturating_add(1) } else { 0 };
+        self.is_careful |= self.unreadable >= MANY;
     }
 
     /// When it may be opened again.
@@ -105,19 +114,22 @@ mod tests {
         assert!(waits[6..].iter().all(|wait| *wait == LONGEST_WAIT));
         caution.lost(Ended { settled: 1, ..QUICK }, now);
         assert_eq!(wait(&caution, now), FIRST_WAIT);
-        assert!(caution.is_careful(), "one that went well is not enough");
+        assert!(!caution.is_careful(), "nothing says that a message is to blame");
     }
 
     #[test]
-    fn only_losses_in_a_row_and_what_is_worn_make_careful() {
+    fn only_what_cannot_be_read_and_what_is_worn_make_careful() {
         let now = Instant::now();
         let mut caution = Caution::default();
         for _ in 0..5 {
             caution.lost(Ended { settled: 3, ..QUICK }, now);
             caution.lost(Ended { lived: LONG, ..QUICK }, now);
         }
+        caution.blame(true);
+        caution.blame(false);
+        caution.blame(true);
         assert!(!caution.is_careful());
-        caution.lost(QUICK, now);
+        caution.blame(true);
         assert!(caution.is_careful());
         let mut caution = Caution::default();
         caution.lost(Ended { settled: 3, is_worn: true, ..QUICK }, now);
@@ -126,8 +138,8 @@ mod tests {
         assert!(caution.is_overcome(CALM, false));
         caution.relax();
         assert!(!caution.is_careful() && caution.not_before().is_none());
-        caution.lost(QUICK, now);
-        caution.lost(QUICK, now);
+        caution.blame(true);
+        caution.blame(true);
         assert!(!caution.is_overcome(CALM, false), "it was too early the last time");
         assert!(caution.is_overcome(2 * CALM, false));
     }

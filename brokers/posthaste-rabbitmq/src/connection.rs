@@ -5,6 +5,7 @@
 
 use std::net::Shutdown;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ impl Drop for Attempt {
 pub(crate) struct Wire {
     connection: Connection,
     blocked: Arc<Mutex<Option<String>>>,
+    unreadable: Arc<AtomicBool>,
     cutter: Cutter,
     /// How long a request may take; a broker that is silent for longer is lost anyway.
     patience: Duration,
@@ -120,14 +122,20 @@ impl Wire {
             }
         };
         attempt.is_over = true;
-        let blocked = watch(&connection);
+        let (blocked, unreadable) = watch(&connection);
         let patience = 2 * heartbeat + Duration::from_secs(1);
-        Ok(Self { connection, blocked, cutter, patience, user: address.user.clone() })
+        Ok(Self { connection, blocked, unreadable, cutter, patience, user: address.user.clone() })
     }
 
     /// Whether it can be used, as far as this side knows.
     pub(crate) fn is_up(&self) -> bool {
         self.connection.status().connected()
+    }
+
+    /// Whether it ended because something that the broker sent could not be read, as far as that
+    /// is known by now.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.unreadable.load(Ordering::Relaxed)
     }
 
     /// Why the broker takes nothing from publishers now, if it does not.
@@ -195,9 +203,11 @@ impl std::fmt::Debug for Wire {
     }
 }
 
-/// Keeps the reason of a blockade; ends with the connection.
-fn watch(connection: &Connection) -> Arc<Mutex<Option<String>>> {
-    let blocked = Arc::new(Mutex::new(None));
+/// Keeps the reason of a blockade, and whether the connection ended because something could not be
+/// read; ends with the connection.
+fn watch(connection: &Connection) -> (Arc<Mutex<Option<String>>>, Arc<AtomicBool>) {
+    let (blocked, unreadable) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+    let flag = Arc::clone(&unreadable);
     let (mut events, kept) = (Box::pin(connection.events_listener()), Arc::downgrade(&blocked));
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
@@ -211,6 +221,10 @@ fn watch(connection: &Connection) -> Arc<Mutex<Option<String>>> {
                     tracing::info!("the broker takes messages again");
                     None
                 }
+                Event::Error(error) if crate::error::is_unreadable(&error) => {
+                    flag.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 _ => continue,
             };
             if let Ok(mut kept) = kept.lock() {
@@ -218,7 +232,7 @@ fn watch(connection: &Connection) -> Arc<Mutex<Option<String>>> {
             }
         }
     });
-    blocked
+    (blocked, unreadable)
 }
 
 #[cfg(unix)]

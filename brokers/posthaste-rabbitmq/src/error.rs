@@ -88,6 +88,11 @@ pub(crate) fn words(error: &lapin::Error) -> String {
     text.chars().take(400).collect::<String>().escape_debug().to_string()
 }
 
+/// Whether the connection ended because something that the broker sent could not be read.
+pub(crate) fn is_unreadable(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ParsingError(_))
+}
+
 /// Classifies why a request on a channel failed; `what` says what was tried.
 pub(crate) fn in_request(what: &str, error: &lapin::Error) -> Failure {
     let words = words(error);

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::caution::{Caution, Ended};
+use crate::connection::Wire;
 use crate::error::Failure;
 use crate::grip::Grip;
 use crate::link::Link;
@@ -82,12 +83,15 @@ pub(crate) struct RabbitSubscriber {
     caution: Caution,
     /// Its own connection, while it is careful.
     apart: Option<Apart>,
+    /// The connection that was lost last, until it was asked why.
+    last: Option<Arc<Wire>>,
 }
 
 /// A consumer on its channel.
 struct Open {
     consumer: lapin::Consumer,
     grip: Arc<Grip>,
+    wire: Arc<Wire>,
     since: Instant,
 }
 
@@ -132,6 +136,7 @@ impl RabbitSubscriber {
             opening: None,
             caution: Caution::default(),
             apart: None,
+            last: None,
         };
         opened.ensure_open().await?;
         Ok(opened)
@@ -153,6 +158,9 @@ impl RabbitSubscriber {
         }
         if let Some(begin) = self.caution.not_before() {
             sleep_until(begin).await;
+        }
+        if let Some(wire) = self.last.take() {
+            self.blame(&wire);
         }
         let opening = self.opening.get_or_insert_with(|| {
             let consuming = Arc::clone(&self.consuming);
@@ -180,10 +188,17 @@ impl RabbitSubscriber {
             settled: open.grip.settled(),
             is_worn: open.grip.has_worn(),
         };
-        let was_careful = self.caution.is_careful();
         self.caution.lost(ended, Instant::now());
         let queue = &self.names.queue;
         tracing::warn!(%queue, %why, "a subscription was cut off; opening it again");
+        self.last = Some(Arc::clone(&open.wire));
+    }
+
+    /// Takes note of why a connection was lost, which is known a moment later.
+    fn blame(&mut self, wire: &Wire) {
+        let was_careful = self.caution.is_careful();
+        self.caution.blame(wire.is_unreadable());
+        let queue = &self.names.queue;
         if self.caution.is_careful() && !was_careful {
             tracing::warn!(
                 %queue,
@@ -287,7 +302,7 @@ async fn consume(
     let consumer = wire.ask(&format!("consume from queue '{}'", names.queue), beginning).await?;
     let publishing = Arc::clone(&consuming.publishing);
     let grip = Grip::new(
-        wire,
+        Arc::clone(&wire),
         channel,
         &subscription.topic,
         names,
@@ -295,5 +310,5 @@ async fn consume(
         prefetch,
         publishing,
     );
-    Ok(Open { consumer, grip, since: Instant::now() })
+    Ok(Open { consumer, grip, wire, since: Instant::now() })
 }
