@@ -36,6 +36,7 @@ macro_rules! lanes_suite {
                 a_division_needs_the_leases_of_all_present_lanes,
                 a_settlement_in_a_lane_of_an_earlier_division_is_refused,
                 a_division_loses_and_repeats_nothing_whatever_was_settled_by_then,
+                a_division_waits_until_the_one_before_is_worked_off,
                 what_commits_after_a_division_is_read_in_its_lane,
                 what_waits_moves_with_its_key,
                 what_is_set_aside_is_tried_in_every_lane_after_a_division,
@@ -309,7 +310,7 @@ pub async fn a_division_loses_and_repeats_nothing_whatever_was_settled_by_then<D
 ) {
     let mut jitter = Jitter::new(7);
     let mut log = Log::default();
-    let (mut stated, mut refused) = (Vec::new(), 0);
+    let mut stated = Vec::new();
     for lanes in [3, 2, 5, 1, 4, 4, 2] {
         let Some(()) = want(&case.second, lanes).await else { return };
         for _ in 0..3 {
@@ -326,7 +327,6 @@ pub async fn a_division_loses_and_repeats_nothing_whatever_was_settled_by_then<D
             let leases = all_leases(&case.second, "divider").await;
             let divided = case.second.divide(DESTINATION, &leases).await;
             assert_eq!(divided.is_ok(), may, "what was said of it holds: {divided:?}");
-            refused += usize::from(divided.is_err());
             for lease in &leases {
                 case.second.release(lease).await.expect("release");
             }
@@ -339,7 +339,6 @@ pub async fn a_division_loses_and_repeats_nothing_whatever_was_settled_by_then<D
         }
         assert_eq!(division(&case.database).await, Division { now: lanes, wanted: lanes });
     }
-    assert!(refused > 0, "no division had to wait, so that nothing of waiting was looked at");
     eventually("everything is sent", async || {
         log.work(&case.database, &mut jitter, true).await;
         (log.sent.len() >= stated.len()).then_some(())
@@ -359,6 +358,49 @@ pub async fn a_division_loses_and_repeats_nothing_whatever_was_settled_by_then<D
         };
         assert_eq!(of_key(&log.sent), of_key(&stated), "the order of {key}");
     }
+}
+
+/// A lane that inherits from several has to read past what each of them had sent; before that its
+/// own checkpoint says too little to be inherited.
+pub async fn a_division_waits_until_the_one_before_is_worked_off<D: Store>(case: DatabaseCase<D>) {
+    let Some(()) = divide(&case.database, 2).await else { return };
+    let stated = messages(40, 8);
+    state(&case.database, &stated).await;
+    let mut sent = ids(&relays(&case.database).await[0].settle_new(|_| Verdict::Sent).await);
+    assert!(!sent.is_empty() && sent.len() < stated.len(), "one lane is ahead of the other");
+    divide(&case.database, 3).await.expect("it can be divided");
+
+    // Only one of the new lanes is past it.
+    for mut relay in relays(&case.second).await {
+        if relay.lane.index == 0 {
+            sent.extend(ids(&relay.settle_new(|_| Verdict::Sent).await));
+        }
+        case.second.release(&relay.lease).await.expect("release");
+    }
+    want(&case.second, 2).await.expect("a wish is always taken");
+    let may = case.second.can_divide(DESTINATION).await.expect("an answer");
+    assert!(!may, "two lanes have read nothing");
+    let leases = all_leases(&case.second, "divider").await;
+    let early = case.second.divide(DESTINATION, &leases).await;
+    assert!(matches!(early, Err(StoreError::Rejected { .. })), "{early:?}");
+    assert_eq!(division(&case.second).await, Division { now: 3, wanted: 2 });
+    for lease in &leases {
+        case.second.release(lease).await.expect("release");
+    }
+
+    for mut relay in relays(&case.second).await {
+        sent.extend(ids(&relay.settle_new(|_| Verdict::Sent).await));
+        case.second.release(&relay.lease).await.expect("release");
+    }
+    assert!(case.database.can_divide(DESTINATION).await.expect("an answer"), "all have read it");
+    divide(&case.database, 2).await.expect("it can be divided");
+    for relay in relays(&case.database).await {
+        sent.extend(ids(&relay.new_entries().await.0));
+    }
+    sent.sort_unstable();
+    let mut wanted = ids_of(&stated);
+    wanted.sort_unstable();
+    assert_eq!(sent, wanted, "everything was sent exactly once");
 }
 
 /// A transaction may be open over the change.

@@ -95,6 +95,7 @@ fn a_division_that_forgets_or_mistakes_the_one_before_is_noticed() {
     assert_broken(lanes::a_division_loses_and_repeats_nothing_whatever_was_settled_by_then(
         forgetful(),
     ));
+    assert_broken(lanes::a_division_waits_until_the_one_before_is_worked_off(forgetful()));
     assert_broken(lanes::what_commits_after_a_division_is_read_in_its_lane(forgetful()));
     let mistaken = wrapped(IgnoreDivision::new);
     assert_broken(lanes::a_settlement_in_a_lane_of_an_earlier_division_is_refused(mistaken));
