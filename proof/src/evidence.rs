@@ -102,6 +102,23 @@ impl Evidence {
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
+    /// How many messages were acknowledged so far. A line that is just being written is not there
+    /// yet.
+    ///
+    /// # Errors
+    /// As [`Evidence::lines`].
+    pub fn acknowledged(&self) -> Result<usize, Failure> {
+        let text = std::fs::read_to_string(&self.path)?;
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let mut messages = 0;
+        for line in whole.lines() {
+            if let Sight::Acknowledged { ids } = serde_json::from_str::<Line>(line)?.sight {
+                messages += ids.len();
+            }
+        }
+        Ok(messages)
+    }
+
     /// How often handlers were entered with this message.
     ///
     /// # Errors

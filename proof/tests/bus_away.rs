@@ -46,6 +46,7 @@ async fn while_the_bus_is_away_nothing_is_counted_or_buried() -> Result<(), Fail
         crew.restart(&owner).await?;
         world.until(BOOKED, stuck + 1, SOON).await?;
     }
+    world.until_acknowledged(300, SOON).await?;
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;
     assert_eq!(number(&world, ATTEMPTS).await?, 0, "an outage counts no attempt");

@@ -28,6 +28,7 @@ async fn a_relay_that_is_asked_to_end_leaves_nothing_behind() -> Result<(), Fail
         assert_eq!(number(&world, HELD_LEASES).await?, 0, "the lease is given back");
         crew.restart("relay").await?;
     }
+    world.until_acknowledged(300, SOON).await?;
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;
     crew.finish_all(&["relay", "consumer", "owner"]).await?;
@@ -53,6 +54,7 @@ async fn a_consumer_that_is_asked_to_end_finishes_what_it_began() -> Result<(), 
         stop(&mut crew, "consumer").await?;
         crew.restart("consumer").await?;
     }
+    world.until_acknowledged(300, SOON).await?;
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;
     crew.finish_all(&["relay", "consumer", "owner"]).await?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use posthaste::Outbox;
 use posthaste::core::MessageId;
 use posthaste::core::database::Schema;
+use posthaste::core::dead_letter::{DeadFilter, DeadLetters};
 use posthaste_history::{Report, Verdict, check};
 use posthaste_postgres::Options;
 use posthaste_proof::chance::Chance;
@@ -107,8 +108,7 @@ async fn prepared_transactions_are_finished_on_a_promoted_standby() -> Result<()
     site.end_writers(&mut crew).await?;
     let notes = site.world.database.adopt("ann").await?;
     assert!(notes.iter().all(|note| note.contains("nothing to adopt")), "{notes:?}");
-    let truth = site.judged(crew).await?;
-    truth.is_worth(100, 0)?;
+    let truth = site.judged(crew, 100).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     let prepared: Vec<_> =
         truth.history.transactions.iter().filter(|one| one.id.contains("of the test")).collect();
@@ -321,6 +321,7 @@ async fn a_dump_in_another_cluster_is_refused_until_it_is_adopted() -> Result<()
     restore(&site, &other).await?;
     line.set_upstream(address(&other));
     line.reset();
+    reconnected(&site).await?;
     crew.add("relay of the copy", [relaying]).await?;
     until_logged(&site.world.path().join("relay of the copy.log"), "posthaste adopt").await?;
     assert_eq!(number(&site.world, SETTLEMENTS).await?, settled, "nothing is sent from a copy");
@@ -341,8 +342,7 @@ async fn a_dump_in_another_cluster_is_refused_until_it_is_adopted() -> Result<()
     crew.add("consumer", consumers()).await?;
     site.add_writers(&mut crew).await?;
     site.goes_on(100).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(140, 0)?;
+    let truth = site.judged(crew, 140).await?;
     assert_eq!(truth.copies, 0, "what was settled before is not sent again");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()
@@ -372,6 +372,19 @@ async fn backlog(
     let ids = ids.iter().map(MessageId::to_string).collect();
     site.world.evidence.note(Sight::Acknowledged { ids })?;
     place(&site.world, &some(60)).await?;
+    Ok(())
+}
+
+/// Lets the test's own pool find out which of its connections were reset: one that was used a moment
+/// ago is not tried before it is used again.
+async fn reconnected(site: &Site) -> Result<(), Failure> {
+    let deadline = Instant::now() + SOON;
+    while let Err(error) = site.world.database.list(&DeadFilter::default()).await {
+        if !error.is_transient() || Instant::now() > deadline {
+            return Err(error.into());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     Ok(())
 }
 

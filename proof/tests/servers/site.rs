@@ -104,14 +104,20 @@ impl Site {
         Ok(self.world.database.status("default").await?)
     }
 
-    /// Everything was written: waits until all of it is where it belongs, ends everybody, and
-    /// reads what has happened. The promise was kept, and no queue holds anything.
-    pub(super) async fn judged(&self, mut crew: Crew<'_, Postgres>) -> Result<Truth, Failure> {
+    /// Waits until enough was written, and then until all of it is where it belongs, ends everybody,
+    /// and reads what has happened. The promise was kept, and no queue holds anything.
+    pub(super) async fn judged(
+        &self,
+        mut crew: Crew<'_, Postgres>,
+        enough: usize,
+    ) -> Result<Truth, Failure> {
+        self.world.until_acknowledged(enough, SOON).await?;
         self.end_writers(&mut crew).await?;
         let all = self.world.rest(PATIENCE).await?;
         crew.finish_all(&["relay", "consumer"]).await?;
         let truth = self.world.truth().await?;
         truth.kept()?;
+        truth.is_worth(enough, 0)?;
         if !all {
             return Err("everything was delivered, but no relay says so".into());
         }
