@@ -7,8 +7,10 @@ use std::time::Duration;
 use posthaste_proof::chance::Chance;
 use posthaste_proof::{Failure, Job};
 
-use crate::crew::Crew;
-use crate::rig::{BOOKED, PATIENCE, SOON, consumers, number, relay, steady_writer, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
+    BOOKED, PATIENCE, SOON, consumers, number, relay, steady_writer, world,
+};
 
 /// Counted attempts of relay and consumers.
 const ATTEMPTS: &str = "select (select coalesce(sum(attempts), 0) from posthaste_held) \

@@ -26,7 +26,7 @@ use sqlx::Executor;
 use tokio::sync::Notify;
 
 use crate::inside::{Inside, all_connections};
-use crate::rig::{PATIENCE, order, place, world};
+use posthaste_proof::rig::{PATIENCE, order, place, world};
 
 /// No call waits more often than this.
 const POLLS: usize = 400;

@@ -8,8 +8,10 @@ use posthaste_proof::chance::Chance;
 use posthaste_proof::evidence::Sight;
 use posthaste_proof::{Failure, Job};
 
-use crate::crew::Crew;
-use crate::rig::{PATIENCE, SOON, consumers, number, patient_relay, steady_writer, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
+    PATIENCE, SOON, consumers, number, patient_relay, steady_writer, world,
+};
 
 const HELD_LEASES: &str = "select count(*) from posthaste_lease where expires_at <> 0";
 

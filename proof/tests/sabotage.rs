@@ -11,8 +11,8 @@ use posthaste_proof::shop::{Behaviour, Order};
 use posthaste_proof::truth::told;
 use posthaste_proof::{Failure, Job};
 
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers, order, place, relay, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers, order, place, relay, world};
 
 /// How long nothing may move before it is clear that something is missing: longer than a lock.
 const MISSING: Duration = Duration::from_secs(3);

@@ -14,9 +14,9 @@ use posthaste_proof::{Failure, Job, World};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::Notify;
 
-use crate::crew::Crew;
 use crate::inside::Inside;
-use crate::rig::{
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
     self, PATIENCE, SETTLEMENTS, SOON, consumers, number, order, place, steady_writer, world,
 };
 

@@ -11,8 +11,8 @@ use posthaste_servers::{RabbitMq, RabbitMqOptions, postgres_or_skip, skip};
 
 use tokio::time::Instant;
 
-use super::site::{Site, moment};
-use crate::rig::{DEAD, SOON, number, order, place};
+use posthaste_proof::rig::{DEAD, SOON, number, order, place};
+use posthaste_proof::site::{Site, moment};
 
 /// Most bytes of a message that the server takes.
 const LARGEST: usize = 400_000;

@@ -4,7 +4,7 @@ use posthaste_proof::Failure;
 use posthaste_proof::chance::Chance;
 use posthaste_servers::{Postgres, PostgresOptions, rabbitmq_or_skip, skip};
 
-use super::site::{Site, moment};
+use posthaste_proof::site::{Site, moment};
 
 /// How often the server is killed.
 const KILLS: usize = 4;

@@ -15,9 +15,9 @@ use posthaste_servers::{Direction, PostgresOptions, Proxy, RabbitMq, RabbitMqOpt
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use super::site::{Site, moment, relay};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers};
+use posthaste_proof::site::{Site, moment, relay};
 
 /// The program of the writers.
 const WRITER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/writer.py");

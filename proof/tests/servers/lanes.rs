@@ -7,9 +7,9 @@ use posthaste_proof::Job;
 use posthaste_proof::chance::Chance;
 use posthaste_proof::node::Relaying;
 
-use super::site::{Site, WINDOW, moment};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers, number};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers, number};
+use posthaste_proof::site::{Site, WINDOW, moment};
 
 /// A run with fewer acknowledged messages proves nothing.
 const ENOUGH: usize = 300;

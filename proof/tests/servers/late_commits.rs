@@ -13,8 +13,8 @@ use posthaste_proof::{Failure, Job};
 use posthaste_servers::{Postgres, PostgresOptions, rabbitmq_or_skip, skip};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::site::{Site, moment};
-use crate::rig::{order, state};
+use posthaste_proof::rig::{order, state};
+use posthaste_proof::site::{Site, moment};
 
 /// Transactions that are prepared.
 const PREPARED: u64 = 6;

@@ -12,9 +12,9 @@ use posthaste_proof::node::RabbitTuning;
 use posthaste_proof::{Failure, Job};
 use posthaste_servers::{Direction, Proxy};
 
-use super::site::{Site, moment, relay};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers};
+use posthaste_proof::site::{Site, moment, relay};
 
 /// Longer than a call of publish may take here.
 const STALL: Duration = Duration::from_millis(2600);

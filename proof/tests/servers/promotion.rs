@@ -25,9 +25,9 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::Instant;
 
 use super::late_commits::{finish, prepare};
-use super::site::{Site, moment, servers};
-use crate::crew::Crew;
-use crate::rig::{NODE, PATIENCE, SETTLEMENTS, SOON, consumers, number, order, place, state};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{PATIENCE, SETTLEMENTS, SOON, consumers, number, order, place, state};
+use posthaste_proof::site::{Site, moment, servers};
 
 /// Transactions that are prepared.
 const PREPARED: u64 = 6;
@@ -55,7 +55,7 @@ async fn behind_proxy(
     let (database, vhost) = (server.database().await, rabbitmq.vhost().await);
     let line = Proxy::before(server.port()).await?;
     let url = line.url(&database.url());
-    let world = World::on(Path::new(NODE), chance.seed(), url, vhost.url()).await?;
+    let world = World::on(chance.seed(), url, vhost.url()).await?;
     Ok((Site { world, database, vhost }, line))
 }
 

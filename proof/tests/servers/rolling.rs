@@ -8,9 +8,9 @@ use posthaste_proof::evidence::Sight;
 use posthaste_proof::node::Relaying;
 use posthaste_proof::{Failure, Job};
 
-use super::site::{Site, moment};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers};
+use posthaste_proof::site::{Site, moment};
 
 /// How often each node is replaced.
 const ROUNDS: usize = 5;

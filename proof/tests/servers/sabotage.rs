@@ -15,9 +15,9 @@ use posthaste_servers::Direction;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::lines_cut::Lines;
-use super::site::{Site, writer};
-use crate::crew::Crew;
-use crate::rig::{BOOKED, PATIENCE, SOON, consumers, order, relay, state};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{BOOKED, PATIENCE, SOON, consumers, order, relay, state};
+use posthaste_proof::site::{Site, writer};
 
 /// How long nothing may move before it is clear that something is missing.
 const MISSING: Duration = Duration::from_secs(3);

@@ -9,9 +9,9 @@ use posthaste_proof::node::RabbitTuning;
 use posthaste_proof::shop::{Order, Receipt};
 use serde_json::json;
 
-use super::site::{FILED, ORDERS, RECEIPTS, Site};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers, number};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers, number};
+use posthaste_proof::site::{FILED, ORDERS, RECEIPTS, Site};
 
 /// Entries that are set aside.
 const ASIDE: &str = "select count(*) from posthaste_held where state = 'unroutable'";
@@ -129,7 +129,7 @@ async fn where_nothing_is_declared_everything_waits_for_the_operator() -> Result
     site.world.rabbit = RabbitTuning { declare: false, ..site.world.rabbit };
     let mut crew = Crew::of(&site.world);
     for number in 1..=2 {
-        crew.add(&format!("relay {number}"), [super::site::relay()]).await?;
+        crew.add(&format!("relay {number}"), [posthaste_proof::site::relay()]).await?;
     }
     site.add_writers(&mut crew).await?;
     site.world.until(ASIDE, 60, SOON).await?;
