@@ -15,12 +15,14 @@
 
 mod check;
 mod digest;
+pub mod event;
 mod history;
 mod report;
 mod violation;
 
 pub use check::check;
 pub use digest::Digest;
+pub use event::{Event, Line};
 pub use history::{
     Committed, Consumer, DeadLetter, Delivered, Effect, History, Tally, Transaction,
 };
