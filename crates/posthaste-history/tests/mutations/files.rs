@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use posthaste_history::event::Format;
-use posthaste_history::{Floors, History, Line, Report, check, read};
+use posthaste_history::{Floors, History, Journal, Line, Report, check, read};
 
 use crate::edit::{delivered, effect, insert_last};
 use crate::sample::{SHIPPING, sample};
@@ -95,6 +95,28 @@ fn what_is_not_known_is_counted_and_what_is_wrong_is_told_by_line() {
     }
     let error = read(&[folder.0.join("nowhere")]).expect_err("it is not there").to_string();
     assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn what_a_process_notes_is_read_again_though_it_was_killed_in_a_line() {
+    let folder = Folder::new("journal");
+    let path = folder.0.join("journal");
+    for _ in 0..2 {
+        let journal = Journal::open(&path, "node", Format::default()).expect("there is room");
+        journal.note(delivered(SHIPPING, "m")).expect("there is room");
+        journal.note_all([effect(SHIPPING, "m"), effect(SHIPPING, "n")]).expect("there is room");
+        let length = fs::metadata(&path).expect("it is there").len();
+        let file = fs::OpenOptions::new().write(true).open(&path).expect("it is there");
+        file.set_len(length - 5).expect("it can be cut");
+    }
+    let history = read(&[path]).expect("it was written by us");
+    assert_eq!((history.lines().len(), history.torn()), (6, 2));
+    assert!(history.lines().is_sorted_by_key(|line| line.at));
+    let mut bytes = Vec::new();
+    history.write(&mut bytes).expect("there is room");
+    let text = String::from_utf8(bytes).expect("it is text");
+    let again = read(&[folder.file("again", &text)]).expect("it was written by us");
+    assert_eq!(again.lines(), history.lines());
 }
 
 #[test]
