@@ -6,7 +6,7 @@ use std::time::Duration;
 use posthaste::core::MessageId;
 use posthaste::{Draft, Message, Outbox};
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::{Sight, moment};
+use posthaste_proof::evidence::{acknowledged, moment};
 use posthaste_proof::ground::Ground;
 use posthaste_proof::ledger::{Ledger, Placed};
 use posthaste_proof::node::{Consuming, Relaying, Writing};
@@ -80,7 +80,7 @@ pub(crate) async fn place<D: Ground>(
     let ids = state(&outbox, D::connection(&mut transaction), orders).await?;
     outbox.commit(transaction).await?;
     let noted = ids.iter().map(MessageId::to_string).collect();
-    world.evidence.note(Sight::Acknowledged { ids: noted })?;
+    world.evidence.note(acknowledged(noted))?;
     Ok(ids)
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use posthaste::Outbox;
-use posthaste_history::{Report, Verdict};
+use posthaste_history::{Counts, Report, Verdict};
 use posthaste_proof::Failure;
 use posthaste_proof::chance::Chance;
 use posthaste_proof::node::Sabotage;
@@ -24,14 +24,18 @@ const MISSING: Duration = Duration::from_secs(3);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_that_skips_is_noticed_on_servers() -> Result<(), Failure> {
     let Some(report) = broken(Sabotage::CursorThatSkips, "relay", 4).await? else { return Ok(()) };
-    assert!(report.lost > 0 && report.phantom + report.double_effects == 0, "{}", told(&report));
+    assert!(
+        report.counts.lost > 0 && report.counts.phantom + report.counts.double_effects == 0,
+        "{}",
+        told(&report)
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_order_is_noticed_on_servers() -> Result<(), Failure> {
     let Some(report) = broken(Sabotage::IgnoreOrder, "relay", 0).await? else { return Ok(()) };
-    let Report { lost, order_violations, double_effects, .. } = report;
+    let Counts { lost, order_violations, double_effects, .. } = report.counts;
     assert!(order_violations > 0 && lost + double_effects == 0, "{}", told(&report));
     Ok(())
 }
@@ -42,7 +46,11 @@ async fn settling_before_the_confirm_is_noticed_on_servers() -> Result<(), Failu
     let Some(report) = broken(Sabotage::SettleBeforeConfirm, "relay", 4).await? else {
         return Ok(());
     };
-    assert!(report.lost > 0 && report.phantom + report.double_effects == 0, "{}", told(&report));
+    assert!(
+        report.counts.lost > 0 && report.counts.phantom + report.counts.double_effects == 0,
+        "{}",
+        told(&report)
+    );
     Ok(())
 }
 
@@ -52,7 +60,11 @@ async fn an_inbox_that_remembers_nothing_is_noticed_on_servers() -> Result<(), F
     let Some(report) = broken(Sabotage::CommitBeforeInbox, "consumer", 4).await? else {
         return Ok(());
     };
-    assert!(report.double_effects > 0 && report.lost + report.phantom == 0, "{}", told(&report));
+    assert!(
+        report.counts.double_effects > 0 && report.counts.lost + report.counts.phantom == 0,
+        "{}",
+        told(&report)
+    );
     Ok(())
 }
 
@@ -120,7 +132,11 @@ async fn a_reader_that_never_looks_back_is_noticed() -> Result<(), Failure> {
     site.world.rest(MISSING).await?;
     crew.finish_all(&["relay", "consumer"]).await?;
     let report = site.world.truth().await?.report;
-    assert!(report.lost > 0 && report.phantom + report.double_effects == 0, "{}", told(&report));
+    assert!(
+        report.counts.lost > 0 && report.counts.phantom + report.counts.double_effects == 0,
+        "{}",
+        told(&report)
+    );
     site.world.remove()
 }
 
