@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::evidence::{Sight, moment};
+use crate::evidence::{acknowledged, moment};
 use crate::ground::Ground;
 use crate::ledger::{Ledger, Placed};
 use crate::node::{Consuming, Relaying, Writing};
@@ -82,7 +82,7 @@ pub async fn place<D: Ground>(
     let ids = state(&outbox, D::connection(&mut transaction), orders).await?;
     outbox.commit(transaction).await?;
     let noted = ids.iter().map(MessageId::to_string).collect();
-    world.evidence.note(Sight::Acknowledged { ids: noted })?;
+    world.evidence.note(acknowledged(noted))?;
     Ok(ids)
 }
 

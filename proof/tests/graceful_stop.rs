@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use posthaste_history::Event;
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::Sight;
 use posthaste_proof::{Failure, Job};
 
 use posthaste_proof::crew::Crew;
@@ -37,7 +37,7 @@ async fn a_relay_that_is_asked_to_end_leaves_nothing_behind() -> Result<(), Fail
     let truth = world.truth().await?;
     truth.kept()?;
     truth.is_worth(300, 0)?;
-    assert_eq!(truth.report.duplicates_absorbed, 0, "an orderly end makes no copies");
+    assert_eq!(truth.report.counts.duplicates_absorbed, 0, "an orderly end makes no copies");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     world.remove()
 }
@@ -65,8 +65,8 @@ async fn a_consumer_that_is_asked_to_end_finishes_what_it_began() -> Result<(), 
     truth.is_worth(300, 0)?;
     let mut entered: BTreeMap<String, usize> = BTreeMap::new();
     for line in world.evidence.lines()? {
-        if let Sight::Attempted { id, .. } = line.sight {
-            *entered.entry(id).or_default() += 1;
+        if let Event::Handling(handling) = line.event {
+            *entered.entry(handling.id).or_default() += 1;
         }
     }
     let twice: Vec<_> = entered.iter().filter(|(_, times)| **times > 1).collect();

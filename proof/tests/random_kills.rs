@@ -31,7 +31,7 @@ async fn without_a_fault_everything_arrives_once() -> Result<(), Failure> {
     written(writers).await?;
     let truth = judged(&world, &mut crew).await?;
     truth.is_worth(300, 0)?;
-    assert_eq!(truth.report.duplicates_absorbed, 0, "no fault, no copy");
+    assert_eq!(truth.report.counts.duplicates_absorbed, 0, "no fault, no copy");
     world.remove()
 }
 

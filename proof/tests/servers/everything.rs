@@ -121,7 +121,7 @@ async fn everything_goes_wrong_at_once_and_nothing_is_lost() -> Result<(), Failu
     }
     let truth = site.judged(crew, 200).await?;
     truth.is_worth(200, 1)?;
-    assert!(truth.report.rolled_back >= 20, "too few were rolled back: {:?}", truth.report);
+    assert!(truth.report.counts.rolled_back >= 20, "too few were rolled back: {:?}", truth.report);
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()
 }

@@ -12,10 +12,11 @@ use posthaste::Outbox;
 use posthaste::core::MessageId;
 use posthaste::core::database::Schema;
 use posthaste::core::dead_letter::{DeadFilter, DeadLetters};
-use posthaste_history::{Report, Verdict, check};
+use posthaste_history::event::{Commit, CommitAnswer};
+use posthaste_history::{Event, Floors, Report, Verdict, check};
 use posthaste_postgres::Options;
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::Sight;
+use posthaste_proof::evidence::acknowledged;
 use posthaste_proof::node::Relaying;
 use posthaste_proof::shop::{Behaviour, Order};
 use posthaste_proof::truth::{Truth, told};
@@ -111,7 +112,7 @@ async fn prepared_transactions_are_finished_on_a_promoted_standby() -> Result<()
     let truth = site.judged(crew, 100).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     let prepared: Vec<_> =
-        truth.history.transactions.iter().filter(|one| one.id.contains("of the test")).collect();
+        truth.transactions().filter(|one| one.id.contains("of the test")).collect();
     assert_eq!(prepared.len(), 4, "those that were committed are there: {prepared:?}");
     let left =
         "select (select count(*) from posthaste_held) + (select count(*) from pg_prepared_xacts)";
@@ -153,7 +154,7 @@ async fn a_lease_that_outlives_its_server_is_noticed() -> Result<(), Failure> {
          language sql stable return 'the only one'";
     failover.site.database.psql(immortal).await?;
     let (report, _) = failover.run(Ahead::Relay, MISSING).await?;
-    assert!(report.lost > 0 && report.double_effects == 0, "{}", told(&report));
+    assert!(report.counts.lost > 0 && report.counts.double_effects == 0, "{}", told(&report));
     failover.site.world.remove()
 }
 
@@ -296,10 +297,16 @@ impl Failover {
 /// The judgement without what one server has told and the next one never heard of.
 fn without(truth: &Truth, gone: &BTreeSet<String>) -> Report {
     let mut history = truth.history.clone();
-    history.acknowledged.retain(|id| !gone.contains(id));
-    history.deliveries.retain(|delivered| !gone.contains(&delivered.id));
-    history.effects.retain(|effect| !gone.contains(&effect.id));
-    check(&history)
+    history.lines_mut().retain_mut(|line| match &mut line.event {
+        Event::Commit(Commit { ids, answer: CommitAnswer::Committed, .. }) => {
+            ids.retain(|id| !gone.contains(id));
+            true
+        }
+        Event::Delivered(delivered) => !gone.contains(&delivered.id),
+        Event::Effect(effect) => !gone.contains(&effect.id),
+        _ => true,
+    });
+    check(&history, &Floors::default())
 }
 
 /// The dump has a backlog: what nobody has sent yet, and what committed behind the checkpoint.
@@ -370,7 +377,7 @@ async fn backlog(
     late.execute("commit").await?;
     late.close().await?;
     let ids = ids.iter().map(MessageId::to_string).collect();
-    site.world.evidence.note(Sight::Acknowledged { ids })?;
+    site.world.evidence.note(acknowledged(ids))?;
     place(&site.world, &some(60)).await?;
     Ok(())
 }

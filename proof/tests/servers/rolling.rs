@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use posthaste_history::Event;
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::Sight;
 use posthaste_proof::node::Relaying;
 use posthaste_proof::{Failure, Job};
 
@@ -44,8 +44,8 @@ async fn a_rolling_restart_makes_no_copies() -> Result<(), Failure> {
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     let mut entered: BTreeMap<String, usize> = BTreeMap::new();
     for line in site.world.evidence.lines()? {
-        if let Sight::Attempted { id, .. } = line.sight {
-            *entered.entry(id).or_default() += 1;
+        if let Event::Handling(handling) = line.event {
+            *entered.entry(handling.id).or_default() += 1;
         }
     }
     let twice: Vec<_> = entered.iter().filter(|(_, times)| **times > 1).collect();
