@@ -4,8 +4,8 @@
 //! which it happened, and at its end what is there when all has come to rest. It is written as JSON
 //! lines by whoever has something to tell ([`event`] is the format); [`read`] merges the files of
 //! several processes. [`check`] is a pure function from a history to a [`Report`]: a verdict, what
-//! was found of each [`Invariant`], and the smallest witness of what went wrong. It knows nothing of
-//! databases and brokers. `docs/history.md` explains the format and the invariants.
+//! was found of each [`Invariant`], and the smallest witness of what went wrong. It knows nothing
+//! of databases and brokers. `docs/history.md` explains the format and the invariants.
 //!
 //! What always holds:
 //! - An invariant of which a history says nothing is not looked at, and that is not the same as

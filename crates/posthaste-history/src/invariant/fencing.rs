@@ -57,7 +57,10 @@ fn holders(name: &str, acts: &[Seen<'_, Lease>], examination: &mut Examination) 
         match act.act {
             LeaseAct::Granted | LeaseAct::Renewed => {
                 let other = holder.filter(|holder| holder.event.owner != *owner);
-                let is_early = |holder: &Seen<'_, Lease>| matches!((holder.until, act.database_time), (Some(until), Some(now)) if now < until);
+                let is_early = |holder: &Seen<'_, Lease>| {
+                    let times = holder.until.zip(act.database_time);
+                    times.is_some_and(|(until, now)| now < until)
+                };
                 if let Some(other) = other.filter(is_early) {
                     let what = format!(
                         "lease {name} went to {owner} while {} still held it",

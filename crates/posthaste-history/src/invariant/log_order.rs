@@ -29,8 +29,8 @@ pub(super) fn examine(index: &Index<'_>, examination: &mut Examination) {
         if position < *reached && !message.precedes(by) {
             let (id, by) = (message.id, by.id);
             let what = format!(
-                "message {id} of key {key} at {consumer} comes after {by}, which stands behind it in \
-                 the log"
+                "message {id} of key {key} at {consumer} comes after {by}, which stands behind \
+                 it in the log"
             );
             examination.find(Harm::Order, id, what, &[delivered.line]);
         }

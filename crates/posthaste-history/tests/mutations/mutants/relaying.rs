@@ -16,6 +16,11 @@ fn settles(event: &Event, id: &str) -> bool {
         if one.applied && one.verdicts.iter().any(|verdict| verdict.id == id))
 }
 
+fn reads(event: &Event, id: &str) -> bool {
+    let Event::Read(read) = event else { return false };
+    read.entries.iter().any(|entry| entry.id == id)
+}
+
 fn is_refused(event: &Event) -> bool {
     matches!(event, Event::Settlement(one) if !one.applied)
 }
@@ -140,8 +145,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         );
     }),
     mutant("a position is reported too early", Position, |history| {
-        let is_it = |event: &Event| matches!(event, Event::Read(read) if read.entries.iter().any(|one| one.id == "a4"));
-        let place = place(history, is_it);
+        let place = place(history, |event| reads(event, "a4"));
         let Event::Read(read) = &history.lines()[place].event else { return };
         let position = read.entries[0].position;
         let confirmed = Confirmed { lane: LANE.to_owned(), position };
