@@ -1,0 +1,278 @@
+//! A scenario: all that a seed decides before a world begins, as data that can be made smaller.
+
+use std::time::Duration;
+
+use posthaste_core::judge::{OnDead, OnUnroutable, TopicPolicy};
+use posthaste_core::outbox::Pace;
+use posthaste_core::relay::Settings;
+use posthaste_core::{Lane, Moment, RetryPolicy};
+
+use crate::chance::Chance;
+use crate::database::{Act, Writers};
+use crate::fault::{Calamity, Incident, Rates};
+use crate::script::{Stated, Step, Transaction};
+
+/// Where messages go to.
+pub(crate) const TOPICS: [&str; 2] = ["orders", "parcels"];
+/// What messages are.
+pub(crate) const KINDS: [&str; 3] = ["placed", "paid", "sent"];
+/// Consumers: a name, and the topics that it receives. Each has its own database.
+pub(crate) const CONSUMERS: [(&str, &[&str]); 2] =
+    [("billing", &TOPICS), ("storage", &["orders"])];
+
+/// How a world is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Faults go on to the end; nothing wrong may ever have happened.
+    Safety,
+    /// At some moment all is well again; then everything has to come to rest.
+    Liveness,
+}
+
+/// What the broker is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Personality {
+    /// See [`posthaste_core::Promises::prefix_per_key`].
+    pub prefix_per_key: bool,
+    /// Calls of an old lease are shut out.
+    pub fences: bool,
+    /// Copies are dropped for this long.
+    pub window: Option<Duration>,
+    /// One message per key at a time.
+    pub ordered: bool,
+    /// How long a delivery is locked.
+    pub lock: Option<Duration>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What chance during the world is drawn from.
+    pub seed: u64,
+    /// How it is judged.
+    pub mode: Mode,
+    /// What the database is like.
+    pub writers: Writers,
+    /// Relay processes.
+    pub relays: usize,
+    /// Processes of each consumer.
+    pub members: usize,
+    /// How relays behave.
+    pub settings: Settings,
+    /// What the broker is like.
+    pub personality: Personality,
+    /// How many done messages an inbox keeps; `None` for all.
+    pub inbox: Option<usize>,
+    /// Attempts of a consumer before it gives up.
+    pub attempts: u32,
+    /// Millionths by which process clocks may go wrong.
+    pub drift: u64,
+    /// Milliseconds by which the calendars of hosts may be wrong.
+    pub skew: u64,
+    /// How often calls go wrong.
+    pub rates: Rates,
+    /// What writers do.
+    pub transactions: Vec<Transaction>,
+    /// What befalls processes and servers.
+    pub incidents: Vec<Incident>,
+    /// When faults end, or the world does.
+    pub horizon: Duration,
+}
+
+impl Scenario {
+    /// The scenario of a seed. Without a mode the seed chooses one.
+    pub fn new(seed: u64, mode: Option<Mode>) -> Self {
+        let mut chance = Chance::stream(seed, 0);
+        let liveness = chance.percent(75);
+        let mode = mode.unwrap_or(if liveness { Mode::Liveness } else { Mode::Safety });
+        let writers = if chance.percent(75) { Writers::Many } else { Writers::One };
+        let horizon = chance.millis(300, 1200);
+        let edge = chance.percent(6);
+        let calm = chance.percent(4);
+        let mut scenario = Self {
+            seed,
+            mode,
+            writers,
+            relays: chance.pick(&[1, 2, 2, 3]),
+            members: chance.pick(&[1, 1, 2]),
+            settings: settings(&mut chance),
+            personality: personality(&mut chance),
+            inbox: None,
+            attempts: chance.pick(&[2, 4]),
+            drift: chance.pick(&[0, 1_000, 100_000]),
+            skew: chance.pick(&[0, 40, 2_000]),
+            rates: Rates::choose(&mut chance),
+            transactions: transactions(&mut chance, writers, horizon),
+            incidents: incidents(&mut chance, writers, horizon),
+            horizon,
+        };
+        if edge {
+            scenario.at_the_edge(&mut chance);
+        } else if calm {
+            scenario.calm();
+        }
+        scenario
+    }
+
+    /// A world in which an inbox is small, and copies come only from the broker, which makes them
+    /// of messages that the inbox still has to know.
+    fn at_the_edge(&mut self, chance: &mut Chance) {
+        self.calm();
+        self.personality.window = None;
+        self.inbox = Some(chance.pick(&[3, 5, 8]));
+        self.rates.copied = 40;
+    }
+
+    fn calm(&mut self) {
+        let hint_lost = self.rates.hint_lost;
+        self.rates = Rates { hint_lost, ..Rates::default() };
+        self.incidents.clear();
+        self.personality.lock = None;
+        self.drift = 0;
+    }
+
+    /// Whether nothing can go wrong, so that nothing may be sent twice.
+    pub fn is_calm(&self) -> bool {
+        let rates = Rates { hint_lost: 0, commit_unknown: 0, ..self.rates };
+        rates == Rates::default() && self.incidents.is_empty()
+    }
+
+    /// Whether kinds may overtake each other because one of them was set aside.
+    pub(crate) fn rebinds(&self) -> bool {
+        self.incidents.iter().any(|it| matches!(it.what, Calamity::Unbound { .. }))
+    }
+
+    /// Whether nothing but relays and the lines to the broker disturbs the order of copies, and the
+    /// broker shuts out whoever writes under an old lease.
+    pub(crate) fn rewinds_cleanly(&self) -> bool {
+        let disturbs = |it: &Incident| {
+            use Calamity as C;
+            matches!(it.what, C::Unbound { .. } | C::Operator { .. } | C::Failover { .. })
+        };
+        let plain = self.personality.fences && self.personality.window.is_none();
+        plain && !self.incidents.iter().any(disturbs)
+    }
+
+    /// All messages that may be stated.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Stated> + '_ {
+        let steps = self.transactions.iter().flat_map(|transaction| &transaction.steps);
+        steps.filter_map(|(_, step)| match step {
+            Step::State(stated) => Some(*stated),
+            _ => None,
+        })
+    }
+}
+
+fn settings(chance: &mut Chance) -> Settings {
+    let millis = Duration::from_millis;
+    let small = chance.percent(50);
+    let quick = |longest| RetryPolicy { limit: u32::MAX, first: millis(2), longest };
+    Settings {
+        lane: Lane::whole(crate::database::DESTINATION),
+        window_messages: if small { chance.pick(&[3, 7]) } else { 64 },
+        read_messages: if small { chance.pick(&[1, 3]) } else { 16 },
+        flight_messages: chance.pick(&[1, 2, 8, 64]),
+        flights: chance.pick(&[1, 2, 4]),
+        policy: TopicPolicy {
+            retry: RetryPolicy { limit: 3, first: millis(5), longest: millis(40) },
+            on_dead: chance.pick(&[OnDead::Park, OnDead::Skip]),
+            unroutable: chance.pick(&[OnUnroutable::Hold, OnUnroutable::Hold, OnUnroutable::Dead]),
+            probe_every: millis(15),
+        },
+        broker_backoff: quick(millis(20)),
+        database_backoff: quick(millis(20)),
+        lease_ttl: millis(chance.pick(&[40, 100])),
+        pace: Pace { shortest: millis(4), longest: millis(40) },
+        store_checkpoint_every: millis(chance.pick(&[5, 100])),
+        grace: millis(150),
+        prune_every: Duration::from_hours(1),
+        ..Settings::default()
+    }
+}
+
+fn personality(chance: &mut Chance) -> Personality {
+    Personality {
+        prefix_per_key: chance.percent(40),
+        fences: chance.percent(40),
+        window: chance.percent(30).then(|| chance.millis(5, 200)),
+        ordered: chance.percent(75),
+        lock: chance.percent(40).then(|| chance.millis(20, 60)),
+    }
+}
+
+fn transactions(chance: &mut Chance, writers: Writers, horizon: Duration) -> Vec<Transaction> {
+    let count = 4 + chance.below(28);
+    let (rolled_back, nested) = (chance.pick(&[0, 10, 30]), chance.pick(&[0, 20]));
+    let (due, keyless) = (chance.pick(&[0, 0, 10]), chance.pick(&[0, 20]));
+    let long = if writers == Writers::Many { chance.pick(&[0, 10, 30]) } else { 0 };
+    let keys = chance.pick(&[1, 3, 6]);
+    let mut number = 0;
+    let mut transactions = Vec::new();
+    for _ in 0..count {
+        let begins = Moment::after_start(chance.between(Duration::ZERO, horizon * 3 / 4));
+        let mut at = begins;
+        let mut steps = Vec::new();
+        let mut savepoint = false;
+        for _ in 0..1 + chance.below(4) {
+            at = at.plus(chance.between(Duration::ZERO, Duration::from_millis(2)));
+            if chance.percent(nested) {
+                steps.push((at, if savepoint { Step::RollBack } else { Step::Savepoint }));
+                savepoint = !savepoint;
+            }
+            number += 1;
+            let stated = Stated {
+                number,
+                key: if chance.percent(keyless) {
+                    0
+                } else {
+                    1 + u8::try_from(chance.below(keys)).unwrap_or(0)
+                },
+                topic: usize::from(chance.percent(20)),
+                kind: chance.place(KINDS.len()),
+                due_in: if chance.percent(due) { 5 + chance.below(60) } else { 0 },
+            };
+            steps.push((at, Step::State(stated)));
+        }
+        if chance.percent(10) {
+            steps.insert(0, (begins, Step::Touch));
+        }
+        let open = if chance.percent(long) { chance.millis(20, 400) } else { chance.millis(0, 4) };
+        let commits = !chance.percent(rolled_back);
+        transactions.push(Transaction { begins, steps, ends: at.plus(open), commits });
+    }
+    transactions
+}
+
+fn incidents(chance: &mut Chance, writers: Writers, horizon: Duration) -> Vec<Incident> {
+    let mut incidents = Vec::new();
+    let mut some = |chance: &mut Chance, likely, most, make: &dyn Fn(&mut Chance) -> Calamity| {
+        if !chance.percent(likely) {
+            return;
+        }
+        for _ in 0..1 + chance.below(most) {
+            let at = Moment::after_start(chance.between(Duration::ZERO, horizon));
+            incidents.push(Incident { at, what: make(chance) });
+        }
+    };
+    use Calamity as C;
+    some(chance, 35, 3, &|c| C::RelayCrash { node: c.place(3), down: c.millis(0, 120) });
+    some(chance, 35, 3, &|c| C::RelayPause { node: c.place(3), pause: c.millis(5, 250) });
+    some(chance, 20, 2, &|c| C::RelayStop { node: c.place(3) });
+    some(chance, 25, 3, &|c| C::ConsumerCrash { node: c.place(4), down: c.millis(0, 80) });
+    some(chance, 20, 2, &|c| C::ConsumerPause { node: c.place(4), pause: c.millis(5, 120) });
+    some(chance, 10, 1, &|c| C::ConsumerStop { node: c.place(4) });
+    some(chance, 15, 2, &|c| C::DatabaseCrash { down: c.millis(1, 60) });
+    some(chance, 8, 1, &|c| C::CalendarJump {
+        millis: if c.percent(50) { 1 } else { -1 } * i64::try_from(c.below(300)).unwrap_or(0),
+    });
+    some(chance, 12, 2, &|c| C::InboxCrash { down: c.millis(1, 40) });
+    some(chance, 15, 2, &|c| C::BrokerCrash { down: c.millis(1, 80) });
+    some(chance, 20, 3, &|c| C::Unbound { kind: c.place(KINDS.len()), gone: c.millis(10, 200) });
+    some(chance, 25, 3, &|c| C::Operator { act: c.pick(&[Act::Repost, Act::Discard]) });
+    if writers == Writers::Many {
+        some(chance, 15, 2, &|c| C::Failover { lag: c.millis(0, 60), down: c.millis(1, 40) });
+        some(chance, 30, 3, &|c| C::Divide { lanes: c.pick(&[1, 2, 3]) });
+    }
+    incidents.sort_by_key(|incident| incident.at);
+    incidents
+}
