@@ -1,10 +1,12 @@
 //! Accounts: where every message is at the end, what keeps a world from its rest, and what a
 //! process that stopped has left behind.
 
+use posthaste_core::lease::Lease;
+
 use crate::consumer::ToConsumer;
 use crate::database::{Wait, frontier_of, lane_of};
 use crate::message::number_of;
-use crate::relay::{ToRelay, owner};
+use crate::relay::ToRelay;
 use crate::verdict::Wrong;
 use crate::witness::{Fate, Standing, audience};
 use crate::world::World;
@@ -61,6 +63,13 @@ impl World {
         if !self.database.open.is_empty() {
             return Some("a transaction is open".to_owned());
         }
+        let division = self.database.division();
+        if division.now != division.wanted {
+            return Some(format!("there are still {} lanes", division.now));
+        }
+        if let Some(node) = self.relays.iter().position(|relay| !relay.is_up || relay.is_stopping) {
+            return Some(format!("relay {node} is down"));
+        }
         if let Some(queue) = self.broker.queues.iter().position(|queue| !queue.is_empty()) {
             return Some(format!("queue {queue} is not empty"));
         }
@@ -92,10 +101,27 @@ impl World {
                 }
             }
         }
-        None
+        self.unsettled()
+    }
+
+    /// What the next relay would send once more.
+    fn unsettled(&self) -> Option<String> {
+        let state = &self.database.state;
+        let frontiers: Vec<_> = state.checkpoints.iter().filter_map(frontier_of).collect();
+        state.outbox.iter().find_map(|(seq, row)| {
+            let lane = usize::from(lane_of(row.hash, state.lanes()));
+            let sent = frontiers.get(lane)?.has_sent(*seq, row.xid, row.hash);
+            let number = number_of(row.message.id)?;
+            (!sent).then(|| format!("m{number} is not settled and would be sent once more"))
+        })
     }
 
     pub(crate) fn stop_everything(&mut self) {
+        let awake = self.relays.iter().filter(|relay| relay.paused_until <= self.now);
+        let leading = awake.flat_map(|relay| relay.lanes.values());
+        let leading = leading.filter(|worker| worker.machine.is_leading());
+        self.led = leading.filter_map(|worker| worker.lease.clone()).collect();
+        self.led.retain(|lease| self.database.is_of_this_life(&lease.name));
         for node in 0..self.relays.len() {
             self.tell_relay(node, self.relays[node].incarnation, ToRelay::Stop);
         }
@@ -118,22 +144,11 @@ impl World {
         if let Some(node) = self.consumers.iter().position(|consumer| consumer.is_up) {
             return Some(format!("consumer {node} does not stop"));
         }
-        let last = |(node, relay): (usize, &crate::relay::RelayNode)| {
-            owner(node, relay.incarnation)
-        };
-        let owners: Vec<String> = self.relays.iter().enumerate().map(last).collect();
-        if let Some((name, by, _)) =
-            self.database.held("").into_iter().find(|(_, by, _)| owners.contains(by))
-        {
-            return Some(format!("{by} has not given back {name}"));
+        let held = self.database.held("relay/");
+        let kept = |lease: &&Lease| held.contains(&(lease.name.clone(), lease.owner.clone(), lease.token));
+        if let Some(Lease { name, owner, .. }) = self.led.iter().find(kept) {
+            return Some(format!("{owner} has not given back {name}"));
         }
-        let state = &self.database.state;
-        let frontiers: Vec<_> = state.checkpoints.iter().filter_map(frontier_of).collect();
-        state.outbox.iter().find_map(|(seq, row)| {
-            let lane = usize::from(lane_of(row.hash, state.lanes()));
-            let sent = frontiers.get(lane)?.has_sent(*seq, row.xid, row.hash);
-            let number = number_of(row.message.id)?;
-            (!sent).then(|| format!("m{number} was sent and would be sent once more"))
-        })
+        self.unsettled()
     }
 }

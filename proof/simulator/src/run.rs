@@ -194,6 +194,8 @@ impl World {
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
         let Some(acceptances) = self.inboxes[queue].accept((node, incarnation, id.0), &ids) else {
             sometimes!(self, RacedForOneMessage);
+            let waiting = ids.iter().filter_map(|id| number_of(*id)).collect();
+            self.note(Actor::Consumer(node), "waits for another transaction", waiting, id.0);
             return Next::Goes(Stage::Accept, Duration::from_millis(1));
         };
         for id in &ids {

@@ -53,8 +53,12 @@ sabotages! {
     CheckpointPastUnsettled = "checkpoint-past-unsettled" within 200,
     /// The database does not look at the token of a settlement.
     FenceIgnored = "fence-ignored" within 400,
+    /// The database looks at the token of a settlement, and not whose it was.
+    OwnerIgnored = "owner-ignored" within 2000,
     /// The database does not look at the number of a settlement.
     NumberIgnored = "number-ignored" within 400,
+    /// A lease that its owner claims again keeps its token, and the numbers of its settlements.
+    OwnLeaseKept = "own-lease-kept" within 800,
     /// Leases are judged by the clock of whoever claims them.
     LeaseByHostClock = "lease-by-host-clock" within 400,
     /// The relay does not see keys.

@@ -97,7 +97,10 @@ impl World {
     }
 
     fn delivery_done(&mut self, queue: usize, tag: Tag) {
-        let Some(message) = self.broker.queues[queue].done(tag) else { return };
+        let Some(message) = self.broker.queues[queue].done(tag) else {
+            // Its lock had run out; whoever said so has room again.
+            return self.hand_out(queue);
+        };
         let number = number_of(message.id).unwrap_or(0);
         self.note(Actor::Broker(queue), "is done with", vec![number], 0);
         if self.queues[queue].percent(self.rates.copied) {

@@ -55,7 +55,7 @@ pub(crate) struct Fate {
 pub(crate) struct Witness {
     tick: u64,
     pub(crate) fates: Vec<Fate>,
-    /// Committed messages by topic and key, and their order of first arrival by queue.
+    /// Committed messages by topic and key.
     lines: BTreeMap<(String, String), Line>,
     /// Whether a kind may overtake another one.
     pub(crate) rebinds: bool,
@@ -69,8 +69,8 @@ pub(crate) struct Witness {
 #[derive(Debug, Default)]
 struct Line {
     members: Vec<u32>,
-    ranks: [Vec<u32>; QUEUES],
-    at: [usize; QUEUES],
+    /// What arrived last, copies too.
+    last: [Option<u32>; QUEUES],
 }
 
 impl Witness {
@@ -199,23 +199,23 @@ impl Witness {
         }
     }
 
-    /// After a copy a key goes on by single steps.
+    /// After a copy a key goes on by single steps: nothing is left out that stands between two
+    /// messages which follow each other.
     fn check_rewind(&mut self, queue: usize, number: u32, message: &Message) {
         let Some(key) = message.key.clone().filter(|_| self.rewinds_cleanly) else { return };
-        let is_due_later = self.fate(number).is_due_later;
-        let line = self.lines.entry((message.topic.clone(), key)).or_default();
-        if is_due_later {
-            return;
-        }
-        let ranks = &mut line.ranks[queue];
-        let rank = ranks.iter().position(|other| *other == number).unwrap_or_else(|| {
-            ranks.push(number);
-            ranks.len() - 1
+        let address = (message.topic.clone(), key);
+        let Some(line) = self.lines.get_mut(&address) else { return };
+        let Some(before) = line.last[queue].replace(number) else { return };
+        let fate = |number: u32| &self.fates[usize::try_from(number).unwrap_or(0)];
+        let (from, to) = (fate(before), fate(number));
+        let left_out = self.lines[&address].members.iter().copied().find(|between| {
+            let between = fate(*between);
+            let stands_between =
+                from.committed_at < between.stated_at && between.committed_at < to.stated_at;
+            stands_between && !(between.is_due_later || between.given_up)
         });
-        let skipped = rank > line.at[queue] + 1;
-        line.at[queue] = rank;
-        if skipped {
-            let detail = format!("m{number} follows a copy of a much earlier message of its key");
+        if let Some(between) = left_out.filter(|_| !(from.is_due_later || to.is_due_later)) {
+            let detail = format!("m{number} follows m{before}, without m{between} between them");
             self.blame(Wrong::Interleaved, Some(number), detail);
         }
     }

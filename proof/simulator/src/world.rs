@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use posthaste_core::lease::Lease;
 use posthaste_core::{Message, Moment};
 
 use crate::broker::{Broker, Epoch};
@@ -91,6 +92,8 @@ pub(crate) struct World {
     /// Counts the machines that were begun.
     pub(crate) born: u64,
     pub(crate) is_winding_up: bool,
+    /// The leases of those who led when they were asked to stop at the end.
+    pub(crate) led: Vec<Lease>,
     digest: Fnv,
     events: u64,
     notes: Option<Vec<Note>>,
@@ -144,6 +147,7 @@ impl World {
             divisions: 0,
             born: 0,
             is_winding_up: false,
+            led: Vec::new(),
             digest: Fnv::new(),
             events: 0,
             notes: tell.then(Vec::new),

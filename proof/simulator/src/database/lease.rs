@@ -21,10 +21,11 @@ impl Database {
         {
             return Claim::Held { by: held.owner.clone(), remaining };
         }
-        // Whoever gave it back, or had it in another life, begins anew, also with the numbers of
-        // its settlements.
+        // Each grant has a token of its own, also one to the same owner: whoever claims begins anew
+        // with the numbers of its settlements.
         let kept = grant.filter(|grant| {
-            grant.owner == owner && grant.expires_at != EPOCH && self.is_this(grant.life)
+            let same = grant.owner == owner && grant.expires_at != EPOCH;
+            same && self.is_this(grant.life) && self.is_sabotaged(Sabotage::OwnLeaseKept)
         });
         let (token, settlement) = match (kept, grant) {
             (Some(kept), _) => (kept.token, kept.settlement),
@@ -56,10 +57,15 @@ impl Database {
     /// Gives a lease back, also in another life of the server.
     pub fn release(&mut self, lease: &Lease) {
         let grant = self.state.leases.get_mut(&lease.name);
-        if let Some(grant) = grant.filter(|grant| grant.token == lease.token) {
+        if let Some(grant) = grant.filter(|it| it.token == lease.token && it.owner == lease.owner) {
             grant.expires_at = EPOCH;
             self.spend_xid();
         }
+    }
+
+    /// Whether a lease was granted in this life of the server.
+    pub(crate) fn is_of_this_life(&self, name: &str) -> bool {
+        self.state.leases.get(name).is_some_and(|grant| self.is_this(grant.life))
     }
 
     /// The leases that are held now and whose names begin with `prefix`: name, owner, token.
