@@ -60,7 +60,7 @@ impl World {
 
     /// What has not come to rest, if anything.
     pub(crate) fn unrest(&self) -> Option<String> {
-        if !self.database.open.is_empty() {
+        if !self.database.open.is_empty() || !self.waiting.is_empty() {
             return Some("a transaction is open".to_owned());
         }
         let division = self.database.division();
@@ -119,7 +119,7 @@ impl World {
     pub(crate) fn stop_everything(&mut self) {
         let awake = self.relays.iter().filter(|relay| relay.paused_until <= self.now);
         let leading = awake.flat_map(|relay| relay.lanes.values());
-        let leading = leading.filter(|worker| worker.machine.is_leading());
+        let leading = leading.filter(|it| it.machine.is_leading() && !it.told_to_stop);
         self.led = leading.filter_map(|worker| worker.lease.clone()).collect();
         self.led.retain(|lease| self.database.is_of_this_life(&lease.name));
         for node in 0..self.relays.len() {

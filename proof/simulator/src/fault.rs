@@ -1,6 +1,7 @@
 //! Faults: how often calls go wrong, and what befalls whole processes and servers. A seed first
 //! chooses which of them there are, so that each world knows some of them well.
 
+use std::fmt;
 use std::time::Duration;
 
 use posthaste_core::Moment;
@@ -84,27 +85,40 @@ impl Rates {
         }
     }
 
-    /// All rates, to be set to nothing one by one.
-    pub(crate) fn each(&mut self) -> [&mut u64; 17] {
+    /// All rates with their names, to be set to nothing one by one.
+    pub(crate) fn each(&mut self) -> [(&'static str, &mut u64); 17] {
         [
-            &mut self.database_lost,
-            &mut self.database_unanswered,
-            &mut self.commit_unknown,
-            &mut self.broker_away,
-            &mut self.refused,
-            &mut self.refused_for_good,
-            &mut self.confirm_lost,
-            &mut self.silent,
-            &mut self.late,
-            &mut self.copied,
-            &mut self.done_lost,
-            &mut self.handler_fails,
-            &mut self.handler_refuses,
-            &mut self.handler_kills,
-            &mut self.slow,
-            &mut self.hint_lost,
-            &mut self.poison,
+            ("database_lost", &mut self.database_lost),
+            ("database_unanswered", &mut self.database_unanswered),
+            ("commit_unknown", &mut self.commit_unknown),
+            ("broker_away", &mut self.broker_away),
+            ("refused", &mut self.refused),
+            ("refused_for_good", &mut self.refused_for_good),
+            ("confirm_lost", &mut self.confirm_lost),
+            ("silent", &mut self.silent),
+            ("late", &mut self.late),
+            ("copied", &mut self.copied),
+            ("done_lost", &mut self.done_lost),
+            ("handler_fails", &mut self.handler_fails),
+            ("handler_refuses", &mut self.handler_refuses),
+            ("handler_kills", &mut self.handler_kills),
+            ("slow", &mut self.slow),
+            ("hint_lost", &mut self.hint_lost),
+            ("poison", &mut self.poison),
         ]
+    }
+}
+
+/// Those that are not zero.
+impl fmt::Display for Rates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rates = *self;
+        let mut nothing = true;
+        for (name, rate) in rates.each().into_iter().filter(|(_, rate)| **rate > 0) {
+            write!(f, "{}{name} {rate}", if nothing { "" } else { ", " })?;
+            nothing = false;
+        }
+        if nothing { f.write_str("nothing goes wrong") } else { Ok(()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A relay's calls at the broker: what it says, and what reaches its queues.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,20 +122,20 @@ impl World {
         had_not: &mut Vec<Arc<Message>>,
     ) -> Vec<Outcome> {
         let prefix = self.broker.personality.prefix_per_key;
-        let mut failed: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut failed: BTreeMap<(String, String), End> = BTreeMap::new();
         let mut aboard: BTreeSet<(String, String)> = BTreeSet::new();
         let mut outcomes = Vec::with_capacity(call.messages.len());
         for message in &call.messages {
             let address = message.key.clone().map(|key| (message.topic.clone(), key));
             let second = address.clone().is_some_and(|address| !aboard.insert(address));
             sometimes!(self, FollowedInOneCall, if second);
-            let follows = address.as_ref().is_some_and(|address| failed.contains(address));
-            let (answer, end) = self.say_one(call, message, cut, prefix && follows);
+            let before = address.as_ref().and_then(|address| failed.get(address)).copied();
+            let (answer, end) = self.say_one(call, message, cut, before.filter(|_| prefix));
             if end == End::InTheLines {
                 had_not.push(Arc::new(message.clone()));
             }
             if end != End::Taken && !matches!(answer, Outcome::Unroutable { .. }) {
-                failed.extend(address);
+                failed.extend(address.map(|address| (address, end)));
             }
             let unknown = || Outcome::unknown("the line was cut");
             outcomes.push(if cut { unknown() } else { answer });
@@ -143,13 +143,14 @@ impl World {
         outcomes
     }
 
-    /// What the broker says of one message, if its answer is heard, and where the message ends.
+    /// What the broker says of one message, if its answer is heard, and where the message ends:
+    /// where one of its key ended that failed before it in this call, if the broker keeps to that.
     fn say_one(
         &mut self,
         call: &Flight,
         message: &Message,
         cut: bool,
-        follows: bool,
+        follows: Option<End>,
     ) -> (Outcome, End) {
         let rates = self.rates;
         let chance = &mut self.relays[call.node].chance;
@@ -157,8 +158,7 @@ impl World {
         let half = chance.percent(50);
         let never = chance.percent(rates.refused_for_good);
         let not_now = chance.percent(rates.refused);
-        let end = if cut { End::InTheLines } else { End::Refused };
-        if follows {
+        if let Some(end) = follows {
             (Outcome::refused("it follows one that failed"), end)
         } else if cut && half {
             (Outcome::refused("it did not get there"), End::InTheLines)

@@ -44,7 +44,7 @@ sabotages! {
     /// Late rows have a limit of their own, and the snapshot moves on.
     LateLimitOfItsOwn = "late-limit-of-its-own" within 400,
     /// A cursor in memory is used after a standby without the last commits took over.
-    CursorSurvivesFailover = "cursor-survives-failover" within 800,
+    CursorSurvivesFailover = "cursor-survives-failover" within 20000,
     /// New lanes begin where the first of the old ones was.
     NothingInherited = "nothing-inherited" within 400,
     /// A relay settles what it has handed over before the broker has answered.
@@ -58,7 +58,7 @@ sabotages! {
     /// The database does not look at the number of a settlement.
     NumberIgnored = "number-ignored" within 400,
     /// A lease that its owner claims again keeps its token, and the numbers of its settlements.
-    OwnLeaseKept = "own-lease-kept" within 800,
+    OwnLeaseKept = "own-lease-kept" within 4000,
     /// Leases are judged by the clock of whoever claims them.
     LeaseByHostClock = "lease-by-host-clock" within 400,
     /// The relay does not see keys.

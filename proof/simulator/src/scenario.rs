@@ -102,10 +102,13 @@ impl Scenario {
             drift: chance.pick(&[0, 1_000, 100_000]),
             skew: chance.pick(&[0, 40, 2_000]),
             rates: Rates::choose(&mut chance),
-            transactions: transactions(&mut chance, writers, horizon),
+            transactions: Vec::new(),
             incidents: incidents(&mut chance, writers, horizon),
             horizon,
         };
+        scenario.transactions = transactions(&mut chance, writers, &scenario.incidents, horizon);
+        let last = scenario.transactions.iter().map(|transaction| transaction.begins).max();
+        scenario.horizon = horizon.max(last.map_or(horizon, |last| last.elapsed()));
         if edge {
             scenario.at_the_edge(&mut chance);
         } else if calm {
@@ -200,47 +203,88 @@ fn personality(chance: &mut Chance) -> Personality {
     }
 }
 
-fn transactions(chance: &mut Chance, writers: Writers, horizon: Duration) -> Vec<Transaction> {
-    let count = 4 + chance.below(28);
-    let (rolled_back, nested) = (chance.pick(&[0, 10, 30]), chance.pick(&[0, 20]));
-    let (due, keyless) = (chance.pick(&[0, 0, 10]), chance.pick(&[0, 20]));
+/// When transactions begin: at any time, and many of them as soon as a server is there again.
+fn beginnings(chance: &mut Chance, incidents: &[Incident], horizon: Duration) -> Vec<Moment> {
+    let mut beginnings = Vec::new();
+    for _ in 0..4 + chance.below(24) {
+        beginnings.push(Moment::after_start(chance.between(Duration::ZERO, horizon * 3 / 4)));
+    }
+    for incident in incidents {
+        if let Calamity::Failover { down, .. } = incident.what {
+            for _ in 0..chance.below(8) {
+                beginnings.push(incident.at.plus(down + chance.millis(0, 12)));
+            }
+        }
+    }
+    beginnings
+}
+
+fn transactions(
+    chance: &mut Chance,
+    writers: Writers,
+    incidents: &[Incident],
+    horizon: Duration,
+) -> Vec<Transaction> {
+    let rolled_back = chance.pick(&[0, 10, 30]);
     let long = if writers == Writers::Many { chance.pick(&[0, 10, 30]) } else { 0 };
-    let keys = chance.pick(&[1, 3, 6]);
+    let habits = Habits {
+        nested: chance.pick(&[0, 20]),
+        due: chance.pick(&[0, 0, 10]),
+        keyless: chance.pick(&[0, 20]),
+        keys: chance.pick(&[1, 3, 6]),
+    };
     let mut number = 0;
     let mut transactions = Vec::new();
-    for _ in 0..count {
-        let begins = Moment::after_start(chance.between(Duration::ZERO, horizon * 3 / 4));
-        let mut at = begins;
-        let mut steps = Vec::new();
-        let mut savepoint = false;
-        for _ in 0..1 + chance.below(4) {
-            at = at.plus(chance.between(Duration::ZERO, Duration::from_millis(2)));
-            if chance.percent(nested) {
-                steps.push((at, if savepoint { Step::RollBack } else { Step::Savepoint }));
-                savepoint = !savepoint;
-            }
-            number += 1;
-            let stated = Stated {
-                number,
-                key: if chance.percent(keyless) {
-                    0
-                } else {
-                    1 + u8::try_from(chance.below(keys)).unwrap_or(0)
-                },
-                topic: usize::from(chance.percent(20)),
-                kind: chance.place(KINDS.len()),
-                due_in: if chance.percent(due) { 5 + chance.below(60) } else { 0 },
-            };
-            steps.push((at, Step::State(stated)));
-        }
-        if chance.percent(10) {
-            steps.insert(0, (begins, Step::Touch));
-        }
+    for begins in beginnings(chance, incidents, horizon) {
+        let (steps, at) = habits.steps(chance, begins, &mut number);
         let open = if chance.percent(long) { chance.millis(20, 400) } else { chance.millis(0, 4) };
         let commits = !chance.percent(rolled_back);
         transactions.push(Transaction { begins, steps, ends: at.plus(open), commits });
     }
     transactions
+}
+
+/// What is usual among the messages of a world, in percent where it is a share.
+struct Habits {
+    nested: u64,
+    due: u64,
+    keyless: u64,
+    keys: u64,
+}
+
+impl Habits {
+    /// The steps of a transaction, and when the last of them is done.
+    fn steps(
+        &self,
+        chance: &mut Chance,
+        begins: Moment,
+        number: &mut u32,
+    ) -> (Vec<(Moment, Step)>, Moment) {
+        let mut at = begins;
+        let mut steps = Vec::new();
+        if chance.percent(10) {
+            steps.push((begins, Step::Touch));
+        }
+        let mut savepoint = false;
+        for _ in 0..1 + chance.below(4) {
+            at = at.plus(chance.between(Duration::ZERO, Duration::from_millis(2)));
+            if chance.percent(self.nested) {
+                steps.push((at, if savepoint { Step::RollBack } else { Step::Savepoint }));
+                savepoint = !savepoint;
+            }
+            *number += 1;
+            let key = 1 + u8::try_from(chance.below(self.keys)).unwrap_or(0);
+            let stated = Stated {
+                number: *number,
+                key: if chance.percent(self.keyless) { 0 } else { key },
+                topic: usize::from(chance.percent(20)),
+                kind: chance.place(KINDS.len()),
+                due_in: if chance.percent(self.due) { 5 + chance.below(60) } else { 0 },
+            };
+            steps.push((at, Step::State(stated)));
+        }
+        (steps, at)
+    }
 }
 
 fn incidents(chance: &mut Chance, writers: Writers, horizon: Duration) -> Vec<Incident> {
@@ -270,7 +314,10 @@ fn incidents(chance: &mut Chance, writers: Writers, horizon: Duration) -> Vec<In
     some(chance, 20, 3, &|c| C::Unbound { kind: c.place(KINDS.len()), gone: c.millis(10, 200) });
     some(chance, 25, 3, &|c| C::Operator { act: c.pick(&[Act::Repost, Act::Discard]) });
     if writers == Writers::Many {
-        some(chance, 15, 2, &|c| C::Failover { lag: c.millis(0, 60), down: c.millis(1, 40) });
+        some(chance, 20, 2, &|c| {
+            let down = if c.percent(50) { c.millis(0, 2) } else { c.millis(1, 40) };
+            C::Failover { lag: c.millis(0, 150), down }
+        });
         some(chance, 30, 3, &|c| C::Divide { lanes: c.pick(&[1, 2, 3]) });
     }
     incidents.sort_by_key(|incident| incident.at);

@@ -36,8 +36,8 @@ impl Shrinking {
             helped |= self.cut(move |scenario| &mut scenario.transactions[place].steps);
         }
         for place in 0..self.smallest.rates.each().len() {
-            let is_zero = *self.smallest.rates.each()[place] == 0;
-            helped |= !is_zero && self.attempt(|scenario| *scenario.rates.each()[place] = 0);
+            let is_zero = *self.smallest.rates.each()[place].1 == 0;
+            helped |= !is_zero && self.attempt(|scenario| *scenario.rates.each()[place].1 = 0);
         }
         helped | self.simplify()
     }

@@ -28,8 +28,9 @@ use crate::witness::{QUEUES, Witness};
 /// How many entries of a route are let go at once: few, so that it takes several rounds.
 const PORTION: usize = 2;
 
-/// How long a world may take to come to rest once all is well, and how long to stop after that.
-const CONVERGE: Duration = Duration::from_secs(12);
+/// How long a world may take to come to rest once all is well, and how long to stop after that. It
+/// takes long to give up on messages that break the connection if nothing else is left to send.
+const CONVERGE: Duration = Duration::from_secs(60);
 const WIND_UP: Duration = Duration::from_secs(3);
 
 /// How often it is looked at whether all has come to rest.
@@ -83,6 +84,8 @@ pub(crate) struct World {
     /// The luck of each transaction of the script, and of the broker by itself.
     pub(crate) writers: Vec<Chance>,
     pub(crate) queues: [Chance; QUEUES],
+    /// Transactions that wait for another one to end before they begin.
+    pub(crate) waiting: BTreeSet<usize>,
     pub(crate) witness: Witness,
     pub(crate) markers: Markers,
     /// Settlements that were carried out: lease, token, number.
@@ -141,6 +144,7 @@ impl World {
                 .collect(),
             writers: streams.map(|stream| Chance::stream(seed, stream)).collect(),
             queues: [Chance::stream(seed, 40), Chance::stream(seed, 41)],
+            waiting: BTreeSet::new(),
             witness,
             markers: Markers::default(),
             settled: BTreeSet::new(),

@@ -11,11 +11,13 @@ use crate::world::{Event, World};
 
 impl World {
     pub(crate) fn begin_transaction(&mut self, place: usize) {
+        self.waiting.remove(&place);
         if !self.database.is_up {
             return self.note(Actor::Writer(place), "cannot begin", Vec::new(), 0);
         }
         if !self.database.begin(place) {
             // Another one has to end first.
+            self.waiting.insert(place);
             return self.plan(Duration::from_micros(700), Event::Begin(place));
         }
         self.note(Actor::Writer(place), "begins", Vec::new(), 0);
