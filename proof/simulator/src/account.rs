@@ -76,7 +76,8 @@ impl World {
         let state = &self.database.state;
         for (seq, held) in &state.held {
             let waits = state.held.range(..=seq).any(|(_, other)| {
-                let line = held.key.is_some() && (&other.topic, &other.key) == (&held.topic, &held.key);
+                let line =
+                    held.key.is_some() && (&other.topic, &other.key) == (&held.topic, &held.key);
                 other.wait == Wait::Parked && (line || std::ptr::eq(other, held))
             });
             if !waits {
@@ -90,7 +91,8 @@ impl World {
             }
             let Some(message) = &fate.message else { continue };
             for queue in audience(&message.topic) {
-                let kept = state.held.contains_key(&fate.seq) || state.letters.contains_key(&fate.seq);
+                let kept =
+                    state.held.contains_key(&fate.seq) || state.letters.contains_key(&fate.seq);
                 let given_up = kept || fate.given_up || fate.unwanted;
                 if fate.arrivals[queue] == 0 && !given_up {
                     return Some(format!("m{number} never came to queue {queue}"));
@@ -145,7 +147,8 @@ impl World {
             return Some(format!("consumer {node} does not stop"));
         }
         let held = self.database.held("relay/");
-        let kept = |lease: &&Lease| held.contains(&(lease.name.clone(), lease.owner.clone(), lease.token));
+        let kept =
+            |lease: &&Lease| held.contains(&(lease.name.clone(), lease.owner.clone(), lease.token));
         if let Some(Lease { name, owner, .. }) = self.led.iter().find(kept) {
             return Some(format!("{owner} has not given back {name}"));
         }

@@ -124,13 +124,7 @@ impl World {
         Some((Call { node, incarnation, what }, answer))
     }
 
-    pub(crate) fn acquire(
-        &mut self,
-        node: usize,
-        name: &str,
-        owner: &str,
-        ttl: Duration,
-    ) -> Claim {
+    pub(crate) fn acquire(&mut self, node: usize, name: &str, owner: &str, ttl: Duration) -> Claim {
         let before = self.database.state.leases.get(name).cloned();
         let is_held = self.database.held(name).iter().any(|(held, ..)| held == name);
         let skew = Duration::from_micros(self.relays[node].skew.unsigned_abs());
@@ -187,9 +181,8 @@ impl World {
         settlement: &Settlement,
     ) -> Result<(), Failure> {
         let grant = self.database.state.leases.get(&lease.name);
-        let is_current = grant.is_some_and(|grant| {
-            grant.token == lease.token && grant.owner == lease.owner
-        });
+        let is_current =
+            grant.is_some_and(|grant| grant.token == lease.token && grant.owner == lease.owner);
         let (lane, number) = (settlement.lane.index, settlement.number);
         let done = match self.database.settle(lease, settlement) {
             Ok(done) => done,
@@ -211,7 +204,8 @@ impl World {
         }
         self.note(Actor::Relay(node, lane), "settles", numbers, number);
         if !is_current {
-            let detail = format!("{} settled under token {}, which was over", lease.owner, lease.token);
+            let detail =
+                format!("{} settled under token {}, which was over", lease.owner, lease.token);
             self.witness.blame(Wrong::Unfenced, None, detail);
         }
         if !self.settled.insert((lease.name.clone(), lease.token, number)) {

@@ -110,8 +110,7 @@ pub(crate) struct Given {
 impl Queue {
     pub(crate) fn push(&mut self, message: Arc<Message>) {
         self.orders += 1;
-        let parcel =
-            Parcel { order: self.orders, message, deliveries: 0, ready_at: Moment::START };
+        let parcel = Parcel { order: self.orders, message, deliveries: 0, ready_at: Moment::START };
         self.waiting.push_back(parcel);
     }
 

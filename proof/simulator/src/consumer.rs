@@ -103,7 +103,11 @@ impl World {
             batch: consumer.chance.pick(&[1, 4, 16]),
             linger: millis(consumer.chance.pick(&[0, 2])),
             concurrency: consumer.chance.pick(&[1, 2]),
-            database_backoff: RetryPolicy { limit: u32::MAX, first: millis(2), longest: millis(20) },
+            database_backoff: RetryPolicy {
+                limit: u32::MAX,
+                first: millis(2),
+                longest: millis(20),
+            },
         };
         consumer.machine = Consumer::new(settings, consumer.chance.draw());
         consumer.clock = ProcessClock::new(now, 0);

@@ -11,41 +11,41 @@ use crate::database::Act;
 
 /// How often calls go wrong, in percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// A call to the database is lost before it has an effect.
-    pub database_lost: u64,
+    pub(crate) database_lost: u64,
     /// The answer of the database is lost.
-    pub database_unanswered: u64,
+    pub(crate) database_unanswered: u64,
     /// Whether a writer's commit happened is not known to it.
-    pub commit_unknown: u64,
+    pub(crate) commit_unknown: u64,
     /// The broker cannot be reached.
-    pub broker_away: u64,
+    pub(crate) broker_away: u64,
     /// The broker refuses a message for now.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// The broker refuses a message for good.
-    pub refused_for_good: u64,
+    pub(crate) refused_for_good: u64,
     /// The broker has a message, or a part of a call, and its answer is lost.
-    pub confirm_lost: u64,
+    pub(crate) confirm_lost: u64,
     /// The broker gives no answer and has nothing.
-    pub silent: u64,
+    pub(crate) silent: u64,
     /// Of what was lost, this much arrives long after.
-    pub late: u64,
+    pub(crate) late: u64,
     /// The broker delivers a message once more, long after it was done with.
-    pub copied: u64,
+    pub(crate) copied: u64,
     /// Telling the broker that a delivery is done is lost.
-    pub done_lost: u64,
+    pub(crate) done_lost: u64,
     /// A handler fails.
-    pub handler_fails: u64,
+    pub(crate) handler_fails: u64,
     /// A message is one that its handler never takes.
-    pub handler_refuses: u64,
+    pub(crate) handler_refuses: u64,
     /// A message is one that ends the process of its handler.
-    pub handler_kills: u64,
+    pub(crate) handler_kills: u64,
     /// A call or an answer takes very long.
-    pub slow: u64,
+    pub(crate) slow: u64,
     /// A hint that something was committed is lost.
-    pub hint_lost: u64,
+    pub(crate) hint_lost: u64,
     /// A message is one that breaks the connection to the broker.
-    pub poison: u64,
+    pub(crate) poison: u64,
 }
 
 impl Rates {
@@ -124,16 +124,16 @@ impl fmt::Display for Rates {
 
 /// Something that befalls a process or a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Incident {
+pub(crate) struct Incident {
     /// When.
-    pub at: Moment,
+    pub(crate) at: Moment,
     /// What.
-    pub what: Calamity,
+    pub(crate) what: Calamity,
 }
 
 /// What can befall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Calamity {
+pub(crate) enum Calamity {
     /// A relay ends at once, and another one is started in its place.
     RelayCrash { node: usize, down: Duration },
     /// A relay does nothing for a while.

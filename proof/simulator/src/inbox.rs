@@ -29,11 +29,7 @@ impl Inbox {
 
     /// Records inside a transaction that these are done; `None` if somebody else's transaction has
     /// to end first.
-    pub(crate) fn accept(
-        &mut self,
-        holder: Holder,
-        ids: &[MessageId],
-    ) -> Option<Vec<Acceptance>> {
+    pub(crate) fn accept(&mut self, holder: Holder, ids: &[MessageId]) -> Option<Vec<Acceptance>> {
         let foreign = |id| self.open.get(id).is_some_and(|other| *other != holder);
         if ids.iter().any(foreign) {
             return None;

@@ -88,8 +88,8 @@ impl World {
         let checkpoints = self.database.state.checkpoints.clone();
         self.database.fail_over();
         let state = &self.database.state;
-        let unsettled = checkpoints != state.checkpoints
-            || held != state.held.len() + state.letters.len();
+        let unsettled =
+            checkpoints != state.checkpoints || held != state.held.len() + state.letters.len();
         sometimes!(self, FailoverForgotSettlement, if unsettled);
         let rows = self.database.state.outbox.values();
         let kept: BTreeSet<u32> = rows.filter_map(|row| number_of(row.message.id)).collect();

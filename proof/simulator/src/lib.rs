@@ -20,6 +20,7 @@ mod chance;
 mod clock;
 mod consumer;
 pub mod database;
+mod evidence;
 mod fault;
 mod inbox;
 mod incident;
@@ -43,13 +44,11 @@ mod writer;
 
 pub use campaign::{Campaign, Sum};
 pub use chance::Chance;
-pub use fault::{Calamity, Incident, Rates};
 pub use inbox::Inbox;
 pub use marker::{Marker, Markers};
 pub use note::{Actor, Note};
 pub use sabotage::{NoSuchSabotage, Sabotage};
-pub use scenario::{Mode, Personality, Scenario};
-pub use script::{Stated, Step, Transaction};
+pub use scenario::{Mode, Scenario};
 pub use shrink::shrink;
 pub use verdict::{Verdict, Violation, Wrong};
 

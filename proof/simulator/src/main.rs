@@ -159,11 +159,7 @@ fn explain(seed: u64, wish: &Wish) -> io::Result<()> {
         return Ok(());
     };
     say("the smallest world that was found in which it happens:")?;
-    for incident in &scenario.incidents {
-        let at = incident.at.elapsed().as_secs_f64() * 1000.0;
-        say(&format!("  at {at:.3} ms: {:?}", incident.what))?;
-    }
-    say(&format!("  in percent: {}", scenario.rates))?;
+    scenario.to_string().lines().try_for_each(|line| say(&format!("  {line}")))?;
     verdict.notes.iter().try_for_each(|note| say(&format!("  {note}")))?;
     if let Some(violation) = verdict.violation {
         say(&format!("  {violation}"))?;
@@ -182,17 +178,22 @@ fn sabotage(wish: &Wish) -> io::Result<bool> {
     let begun = Instant::now();
     let (mut noticed, mut seeds) = (true, 0);
     for &sabotage in Sabotage::ALL {
-        let campaign =
-            Campaign { sabotage: Some(sabotage), ..Campaign::new(0, sabotage.budget()) };
+        let campaign = Campaign { sabotage: Some(sabotage), ..Campaign::new(0, sabotage.budget()) };
         let sum = campaign.run();
         seeds += sum.seeds;
         let within = format!("{}", sabotage.budget());
         let after = match &sum.failed {
-            Some((seed, violation)) => format!("{:>5} {:<12}", seed + 1, format!("{:?}", violation.what)),
+            Some((seed, violation)) => {
+                format!("{:>5} {:<12}", seed + 1, format!("{:?}", violation.what))
+            }
             None => format!("{:>5} {:<12}", "never", ""),
         };
         noticed &= sum.failed.is_some();
-        say(&format!("{:<26} {after} within {within:>5}  {}", sabotage.name(), sabotage.sentence()))?;
+        say(&format!(
+            "{:<26} {after} within {within:>5}  {}",
+            sabotage.name(),
+            sabotage.sentence()
+        ))?;
     }
     if wish.json {
         let verdict = if noticed { "kept" } else { "broken" };

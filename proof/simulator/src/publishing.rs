@@ -62,7 +62,8 @@ impl World {
         } else {
             self.say(&call)
         };
-        let unknown = |(_, outcome): &(&Message, &Outcome)| matches!(outcome, Outcome::Unknown { .. });
+        let unknown =
+            |(_, outcome): &(&Message, &Outcome)| matches!(outcome, Outcome::Unknown { .. });
         let again = call.messages.iter().zip(&outcomes).filter(unknown);
         let again: Vec<u32> = numbers(again.map(|(message, _)| message));
         self.witness.excuse(again);
@@ -87,8 +88,7 @@ impl World {
     fn is_under_lease(&self, call: &Flight) -> bool {
         let name = format!("relay/{}/{}", crate::database::DESTINATION, call.lane);
         let grant = self.database.state.leases.get(&name);
-        call.epoch.0 == self.divisions
-            && grant.is_some_and(|grant| grant.token == call.epoch.1)
+        call.epoch.0 == self.divisions && grant.is_some_and(|grant| grant.token == call.epoch.1)
     }
 
     /// What the broker does with the messages of a call, and says of them.

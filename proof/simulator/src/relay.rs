@@ -250,7 +250,8 @@ impl World {
             Input::Published { outcomes: Some(outcomes), .. }
                 if self.sabotage == Some(Sabotage::UnroutableDropped) =>
             {
-                let dropped = |outcome: &&mut Outcome| matches!(outcome, Outcome::Unroutable { .. });
+                let dropped =
+                    |outcome: &&mut Outcome| matches!(outcome, Outcome::Unroutable { .. });
                 outcomes.iter_mut().filter(dropped).for_each(|it| *it = Outcome::accepted());
             }
             _ => {}

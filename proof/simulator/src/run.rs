@@ -55,13 +55,7 @@ enum Stage {
 }
 
 impl World {
-    pub(crate) fn begin_run(
-        &mut self,
-        node: usize,
-        id: RunId,
-        tickets: Vec<Ticket>,
-        alone: bool,
-    ) {
+    pub(crate) fn begin_run(&mut self, node: usize, id: RunId, tickets: Vec<Ticket>, alone: bool) {
         let messages: Vec<_> =
             tickets.iter().filter_map(|ticket| self.message_of(node, *ticket)).collect();
         self.done_too_early(node, &tickets, Sabotage::AckBeforeCommit);

@@ -1,5 +1,6 @@
 //! A scenario: all that a seed decides before a world begins, as data that can be made smaller.
 
+use std::fmt;
 use std::time::Duration;
 
 use posthaste_core::judge::{OnDead, OnUnroutable, TopicPolicy};
@@ -17,8 +18,7 @@ pub(crate) const TOPICS: [&str; 2] = ["orders", "parcels"];
 /// What messages are.
 pub(crate) const KINDS: [&str; 3] = ["placed", "paid", "sent"];
 /// Consumers: a name, and the topics that it receives. Each has its own database.
-pub(crate) const CONSUMERS: [(&str, &[&str]); 2] =
-    [("billing", &TOPICS), ("storage", &["orders"])];
+pub(crate) const CONSUMERS: [(&str, &[&str]); 2] = [("billing", &TOPICS), ("storage", &["orders"])];
 
 /// How a world is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +31,17 @@ pub enum Mode {
 
 /// What the broker is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Personality {
+pub(crate) struct Personality {
     /// See [`posthaste_core::Promises::prefix_per_key`].
-    pub prefix_per_key: bool,
+    pub(crate) prefix_per_key: bool,
     /// Calls of an old lease are shut out.
-    pub fences: bool,
+    pub(crate) fences: bool,
     /// Copies are dropped for this long.
-    pub window: Option<Duration>,
+    pub(crate) window: Option<Duration>,
     /// One message per key at a time.
-    pub ordered: bool,
+    pub(crate) ordered: bool,
     /// How long a delivery is locked.
-    pub lock: Option<Duration>,
+    pub(crate) lock: Option<Duration>,
 }
 
 /// See the module.
@@ -52,31 +52,31 @@ pub struct Scenario {
     /// How it is judged.
     pub mode: Mode,
     /// What the database is like.
-    pub writers: Writers,
+    pub(crate) writers: Writers,
     /// Relay processes.
-    pub relays: usize,
+    pub(crate) relays: usize,
     /// Processes of each consumer.
-    pub members: usize,
+    pub(crate) members: usize,
     /// How relays behave.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// What the broker is like.
-    pub personality: Personality,
+    pub(crate) personality: Personality,
     /// How many done messages an inbox keeps; `None` for all.
-    pub inbox: Option<usize>,
+    pub(crate) inbox: Option<usize>,
     /// Attempts of a consumer before it gives up.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Millionths by which process clocks may go wrong.
-    pub drift: u64,
+    pub(crate) drift: u64,
     /// Milliseconds by which the calendars of hosts may be wrong.
-    pub skew: u64,
+    pub(crate) skew: u64,
     /// How often calls go wrong.
-    pub rates: Rates,
+    pub(crate) rates: Rates,
     /// What writers do.
-    pub transactions: Vec<Transaction>,
+    pub(crate) transactions: Vec<Transaction>,
     /// What befalls processes and servers.
-    pub incidents: Vec<Incident>,
+    pub(crate) incidents: Vec<Incident>,
     /// When faults end, or the world does.
-    pub horizon: Duration,
+    pub(crate) horizon: Duration,
 }
 
 impl Scenario {
@@ -134,10 +134,10 @@ impl Scenario {
         self.drift = 0;
     }
 
-    /// Whether nothing can go wrong, so that nothing may be sent twice.
-    pub fn is_calm(&self) -> bool {
-        let rates = Rates { hint_lost: 0, commit_unknown: 0, ..self.rates };
-        rates == Rates::default() && self.incidents.is_empty()
+    /// How much there is in it: steps of transactions, and incidents.
+    pub fn size(&self) -> usize {
+        let steps = self.transactions.iter().map(|transaction| transaction.steps.len() + 1);
+        steps.sum::<usize>() + self.incidents.len()
     }
 
     /// Whether kinds may overtake each other because one of them was set aside.
@@ -163,6 +163,17 @@ impl Scenario {
             Step::State(stated) => Some(*stated),
             _ => None,
         })
+    }
+}
+
+/// What goes wrong in it.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for incident in &self.incidents {
+            let at = incident.at.elapsed().as_secs_f64() * 1000.0;
+            writeln!(f, "{at:9.3} ms  {:?}", incident.what)?;
+        }
+        write!(f, "in percent: {}", self.rates)
     }
 }
 

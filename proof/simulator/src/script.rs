@@ -4,20 +4,20 @@ use posthaste_core::Moment;
 
 /// A transaction of the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transaction {
+pub(crate) struct Transaction {
     /// When it begins.
-    pub begins: Moment,
+    pub(crate) begins: Moment,
     /// What it does, and when.
-    pub steps: Vec<(Moment, Step)>,
+    pub(crate) steps: Vec<(Moment, Step)>,
     /// When it ends.
-    pub ends: Moment,
+    pub(crate) ends: Moment,
     /// Whether it is committed.
-    pub commits: bool,
+    pub(crate) commits: bool,
 }
 
 /// A step of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Writes something else.
     Touch,
     /// States a message.
@@ -30,15 +30,15 @@ pub enum Step {
 
 /// A message to be stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stated {
+pub(crate) struct Stated {
     /// Its name in this world.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Its key; 0 is none.
-    pub key: u8,
+    pub(crate) key: u8,
     /// Its topic and its kind, by their place in the lists of the world.
-    pub topic: usize,
+    pub(crate) topic: usize,
     /// See `topic`.
-    pub kind: usize,
+    pub(crate) kind: usize,
     /// Milliseconds after it is stated before which it must not be sent; 0 if it is due at once.
-    pub due_in: u64,
+    pub(crate) due_in: u64,
 }

@@ -30,11 +30,19 @@ pub(crate) enum Talk {
 /// What the database says.
 #[derive(Clone, Debug)]
 pub(crate) enum Heard {
-    Looked { division: Division, since: u64, crew: Crew, seat: Option<Lease>, may_divide: bool },
+    Looked {
+        division: Division,
+        since: u64,
+        crew: Crew,
+        seat: Option<Lease>,
+        may_divide: bool,
+    },
     Claimed(Vec<Lease>),
     Divided,
     /// Somebody else still leads a lane, or the last change is not worked off.
-    NotYet { patience: Duration },
+    NotYet {
+        patience: Duration,
+    },
     Left,
     Away,
 }

@@ -31,9 +31,9 @@ pub(crate) struct Fate {
     pub(crate) message: Option<Arc<Message>>,
     pub(crate) seq: u64,
     pub(crate) standing: Standing,
-    stated_at: u64,
-    committed_at: u64,
-    is_due_later: bool,
+    pub(crate) stated_at: u64,
+    pub(crate) committed_at: u64,
+    pub(crate) is_due_later: bool,
     /// A dead letter that its key did not wait for, or that an operator discarded.
     pub(crate) given_up: bool,
     /// Nobody was bound to it, and it counts as sent by policy.
@@ -64,6 +64,8 @@ pub(crate) struct Witness {
     /// Done messages of each consumer, in order, as its inbox has to know them.
     done: [Vec<MessageId>; QUEUES],
     pub(crate) violation: Option<Violation>,
+    /// What came to which queue, in order.
+    pub(crate) arrivals: Vec<(usize, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -149,6 +151,7 @@ impl Witness {
             return self.blame(Wrong::Invented, None, detail);
         };
         let tick = self.tick();
+        self.arrivals.push((queue, number));
         let fate = self.fate(number);
         let known = matches!(fate.standing, Standing::Committed | Standing::Forgotten);
         let same = fate.message.as_ref().is_some_and(|own| digest(own) == digest(message));

@@ -113,6 +113,9 @@ impl World {
             world.converge();
         }
         world.account();
+        if world.scenario.mode == Mode::Liveness && world.witness.violation.is_none() {
+            world.have_it_checked();
+        }
         Verdict {
             committed: world.committed(),
             violation: world.witness.violation,
@@ -268,13 +271,7 @@ impl World {
     }
 
     /// Tells what happened.
-    pub(crate) fn note(
-        &mut self,
-        who: Actor,
-        what: &'static str,
-        messages: Vec<u32>,
-        number: u64,
-    ) {
+    pub(crate) fn note(&mut self, who: Actor, what: &'static str, messages: Vec<u32>, number: u64) {
         let note = Note { at: self.now, who, what, messages, number };
         note.hash(&mut self.digest);
         if let Some(notes) = &mut self.notes {

@@ -1,1 +1,4 @@
-fn main() {}
+//! A short form of the campaigns, in a build without optimisation.
+
+mod mistakes;
+mod seeds;

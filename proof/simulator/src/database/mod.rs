@@ -22,15 +22,15 @@ use posthaste_core::relay::Failure;
 use posthaste_core::{Message, Moment, Timestamp};
 
 pub use act::Act;
-pub(crate) use reading::frontier_of;
-pub(crate) use lanes::{DESTINATION, lane_of};
 pub use lanes::Undivided;
+pub(crate) use lanes::{DESTINATION, lane_of};
+pub(crate) use reading::frontier_of;
 pub use settling::Settling;
 pub(crate) use settling::seq_of;
 pub(crate) use state::{Grant, State};
 pub use state::{Letter, Wait};
-pub use transaction::Session;
 pub(crate) use transaction::Open;
+pub use transaction::Session;
 
 use crate::clock::calendar;
 use crate::sabotage::Sabotage;

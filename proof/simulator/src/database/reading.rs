@@ -58,12 +58,7 @@ impl Database {
     /// # Errors
     /// [`Failure::Fenced`] if there are not that many lanes, or the checkpoint was read in another
     /// life of the server.
-    pub fn read(
-        &self,
-        lane: &Lane,
-        from: &Checkpoint,
-        limit: ReadLimit,
-    ) -> Result<Batch, Failure> {
+    pub fn read(&self, lane: &Lane, from: &Checkpoint, limit: ReadLimit) -> Result<Batch, Failure> {
         self.read_against(lane, from, limit, None)
     }
 
@@ -222,8 +217,7 @@ impl Database {
     fn held_entry(&self, seq: u64, held: &Held, row: &Row) -> Entry {
         let on_its_own = matches!(held.wait, Wait::Due | Wait::Unroutable);
         let mut before = self.state.held.range(..seq);
-        let joins =
-            before.any(|(_, other)| other.is_aside(held.lane, &held.topic, &held.kind));
+        let joins = before.any(|(_, other)| other.is_aside(held.lane, &held.topic, &held.kind));
         Entry {
             position: Position::new(seq.to_string()),
             attempts: held.attempts,
