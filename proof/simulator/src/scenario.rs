@@ -329,7 +329,7 @@ fn incidents(chance: &mut Chance, writers: Writers, horizon: Duration) -> Vec<In
             let down = if c.percent(50) { c.millis(0, 2) } else { c.millis(1, 40) };
             C::Failover { lag: c.millis(0, 150), down }
         });
-        some(chance, 30, 3, &|c| C::Divide { lanes: c.pick(&[1, 2, 3]) });
+        some(chance, 30, 6, &|c| C::Divide { lanes: c.pick(&[1, 2, 3]) });
     }
     incidents.sort_by_key(|incident| incident.at);
     incidents
