@@ -4,6 +4,7 @@
 mod command;
 mod examples;
 mod packages;
+mod prove;
 mod suite;
 mod tally;
 mod terminal;
@@ -29,6 +30,13 @@ Usage: cargo xtask <COMMAND>
   packages
       Provides the servers and languages that the tests need: installs Debian packages if it is run
       as root, otherwise says which are missing.
+  prove simulate [--seeds N] [--seed S] [--seconds T] [--mode safety|liveness]
+                 [--sabotage NAME] [--json] [--no-ledger]
+      Runs seeds of the simulator (proof/simulator): 20000, or N, from S on, or the seed S alone; a
+      seed that fails is shown as the smallest world in which it happens. Adds a row to
+      evidence/ledger.csv.
+  prove sabotage [--json] [--no-ledger]
+      Makes each deliberate mistake in the simulator and says after how many seeds it is noticed.
   tidy
       Checks the rules of the tree that no compiler checks.
 
@@ -44,6 +52,10 @@ fn main() -> ExitCode {
         Some("packages") if arguments.len() == 1 => {
             workspace::load().and_then(|tree| packages::provide(&tree))
         }
+        Some("prove") if arguments.get(1).is_some_and(|name| prove::knows(name)) => {
+            workspace::load().and_then(|tree| prove::run(&tree, &arguments[1..]))
+        }
+        Some("prove") => return wrong_use("say what to prove: simulate or sabotage"),
         Some("tidy") if arguments.len() == 1 => workspace::load().and_then(|tree| tidy(&tree)),
         Some("help" | "--help" | "-h") => say(HELP).map(|()| true).map_err(Into::into),
         Some(other) => return wrong_use(&format!("there is no command `{other}`")),

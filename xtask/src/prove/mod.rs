@@ -1,0 +1,88 @@
+//! Campaigns that prove the promise: each is a program of its own, started here, whose last line is
+//! one JSON object; a row of the ledger says that it was run, on what, and how it went.
+
+mod ledger;
+mod sabotage;
+mod simulate;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::command::stream;
+use crate::terminal::say;
+use crate::workspace::{Workspace, cargo};
+
+/// A campaign by name.
+type Campaign = (&'static str, fn(&Workspace, &[String]) -> Outcome<Proof>);
+
+/// All of them. A new one is a file beside this and a line here.
+const CAMPAIGNS: [Campaign; 2] = [("simulate", simulate::run), ("sabotage", sabotage::run)];
+
+/// What came of a campaign.
+#[derive(Debug)]
+struct Proof {
+    /// Its last line.
+    summary: Value,
+    kept: bool,
+    seconds: f64,
+}
+
+/// Whether there is a campaign of this name.
+pub(crate) fn knows(name: &str) -> bool {
+    CAMPAIGNS.iter().any(|(campaign, _)| *campaign == name)
+}
+
+/// Runs a campaign with the arguments after its name; whether the promise was kept.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome<bool> {
+    let (name, options) = arguments.split_first().ok_or("say what to prove")?;
+    let campaign = CAMPAIGNS.iter().find(|(campaign, _)| campaign == name);
+    let (name, campaign) = campaign.ok_or_else(|| format!("there is no campaign `{name}`"))?;
+    let silent = options.iter().any(|option| option == "--no-ledger");
+    let json = options.iter().any(|option| option == "--json");
+    let passed: Vec<String> =
+        options.iter().filter(|option| *option != "--no-ledger").cloned().collect();
+    let proof = campaign(workspace, &passed)?;
+    if !silent {
+        ledger::append(&workspace.root, name, &proof)?;
+    }
+    if json {
+        say(&proof.summary.to_string())?;
+    }
+    Ok(proof.kept)
+}
+
+/// Builds a program of the proofs for speed and returns where it is.
+fn build(workspace: &Workspace, package: &str) -> Outcome<PathBuf> {
+    let built =
+        stream(cargo().args(["build", "--release", "--quiet", "--package", package]), |line| {
+            Ok(say(line)?)
+        })?;
+    if !built.success() {
+        return Err(format!("{package} cannot be built; the reason is above").into());
+    }
+    Ok(workspace.target.join("release").join(package))
+}
+
+/// Runs a program, shows what it prints, and takes its last line for its summary.
+fn carry_out(program: &Path, command: &str, options: &[String]) -> Outcome<Proof> {
+    let begun = Instant::now();
+    let mut last = String::new();
+    let mut all: Vec<&str> = vec![command];
+    all.extend(options.iter().map(String::as_str).filter(|option| *option != "--json"));
+    all.push("--json");
+    let status = stream(std::process::Command::new(program).args(all), |line| {
+        if !last.is_empty() {
+            say(&last)?;
+        }
+        line.clone_into(&mut last);
+        Ok(())
+    })?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let summary: Value = serde_json::from_str(&last)
+        .map_err(|_| format!("{command} ended without a summary, but with: {last}"))?;
+    let kept = status.success() && summary["verdict"] == "kept";
+    Ok(Proof { summary, kept, seconds })
+}
