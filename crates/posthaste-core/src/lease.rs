@@ -1,6 +1,6 @@
 //! Who may act, until when, and with which token.
 //!
-//! Leases live in the database and run on its clock. The token grows with every change of holder,
+//! Leases live in the database and run on its clock. The token grows with every grant,
 //! and every settlement carries it: a relay that was paused beyond its lease and goes on can
 //! change nothing.
 
@@ -18,7 +18,7 @@ pub struct Lease {
     pub name: String,
     /// Who holds it: unique to a process and its start.
     pub owner: String,
-    /// Fencing token: higher than that of every earlier holder.
+    /// Fencing token: higher than that of every earlier grant.
     pub token: u64,
 }
 
@@ -47,8 +47,9 @@ pub enum Claim {
 ///
 /// Laws (suite `leases`):
 /// 1. At most one holder at a time, by the database's clock.
-/// 2. Tokens never fall and grow with every change of holder; claiming one's own lease again
-///    keeps holding it.
+/// 2. Tokens grow with every grant, also with one to the same owner: claiming one's own lease again
+///    keeps holding it and begins anew, with the numbers of the settlements as well. So a machine
+///    that is started in the place of another one of its process is not taken for it.
 /// 3. A lease that has run out, or was released, can be claimed at once.
 /// 4. Renewal and release with an old token change nothing.
 #[async_trait]

@@ -4,7 +4,6 @@
 //! checkpoints of the new lanes, tells every row of the side table its new lane, and changes the
 //! tokens, so that whoever settles after it is fenced.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,7 +25,7 @@ const WANT: &str = "insert into posthaste.lanes (destination, wanted) values ($1
      on conflict (destination) do update set wanted = excluded.wanted";
 
 /// Parameter: names.
-const LOCK: &str = "select name, token from posthaste.lease where name = any($1) \
+const LOCK: &str = "select name, token, owner from posthaste.lease where name = any($1) \
        and server_life = posthaste.server_life() order by name for update";
 
 /// Parameters: destination, number, checkpoint, how far it reaches.
@@ -73,17 +72,18 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         let names: Vec<String> =
             Lane::all(destination, now).map(|lane| lane.lease_name()).collect();
-        let rows: Vec<(String, i64)> = self
+        let rows: Vec<(String, i64, String)> = self
             .query_as(LOCK)
             .bind(&names)
             .fetch_all(connection)
             .await
             .map_err(self.failed("locking the leases of all lanes"))?;
-        let tokens: BTreeMap<String, u64> =
-            rows.into_iter().map(|(name, token)| (name, number::count(token))).collect();
+        let current: Vec<Lease> = rows
+            .into_iter()
+            .map(|(name, token, owner)| Lease { name, owner, token: number::count(token) })
+            .collect();
         let given = |name: &String| leases.iter().find(|lease| lease.name == *name);
-        let is_held =
-            |name: &String| given(name).is_some_and(|lease| tokens.get(name) == Some(&lease.token));
+        let is_held = |name: &String| given(name).is_some_and(|lease| current.contains(lease));
         if names.iter().all(is_held) { Ok(names) } else { Err(StoreError::Fenced) }
     }
 

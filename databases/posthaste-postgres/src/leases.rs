@@ -21,17 +21,13 @@ const HOLDER: &str = "select owner, (extract(epoch from left_over) * 1000000)::b
      where left_over > interval '0' and left_over <= ttl";
 
 /// Parameters: name, owner, time in microseconds. Returns the token, or nothing if somebody else
-/// has the lease. Whoever gave it back, or had it in another life of the server, begins anew, also
-/// with the numbers of its settlements.
+/// has the lease. Each grant has a token of its own, also one to the same owner, and the settlements
+/// under it are numbered anew.
 const ACQUIRE: &str = "insert into posthaste.lease as l \
        (name, owner, token, expires_at, ttl, server_life) \
      values ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond', \
        $3 * interval '1 microsecond', posthaste.server_life()) \
-     on conflict (name) do update set \
-       token = case when l.owner = excluded.owner and l.expires_at <> 'epoch' \
-         and l.server_life = excluded.server_life then l.token else l.token + 1 end, \
-       settlement = case when l.owner = excluded.owner and l.expires_at <> 'epoch' \
-         and l.server_life = excluded.server_life then l.settlement else 0 end, \
+     on conflict (name) do update set token = l.token + 1, settlement = 0, \
        owner = excluded.owner, expires_at = excluded.expires_at, ttl = excluded.ttl, \
        server_life = excluded.server_life \
      where l.owner = excluded.owner or l.expires_at <= clock_timestamp() \
@@ -48,12 +44,13 @@ const KNOW: &str = "insert into posthaste.checkpoint \
        generate_series(0, d.lanes - 1) as g (lane) \
      on conflict (destination, of, lane) do nothing";
 
-/// Parameters: name, token, time in microseconds; without one it runs out at the beginning of time.
-/// Of another life of the server it can be given back and not be prolonged.
+/// Parameters: name, token, time in microseconds, owner; without a time it runs out at the beginning
+/// of time. Of another life of the server it can be given back and not be prolonged.
 const EXTEND: &str = "update posthaste.lease set \
        expires_at = coalesce(clock_timestamp() + $3 * interval '1 microsecond', 'epoch'), \
        ttl = coalesce($3 * interval '1 microsecond', ttl) \
-     where name = $1 and token = $2 and ($3 is null or server_life = posthaste.server_life())";
+     where name = $1 and token = $2 and owner = $4 \
+       and ($3 is null or server_life = posthaste.server_life())";
 
 /// Parameter: beginning of the name.
 const HELD: &str = "select name, owner, token, extract(epoch from left_over)::float8 from ( \
@@ -61,9 +58,10 @@ const HELD: &str = "select name, owner, token, extract(epoch from left_over)::fl
        from posthaste.lease where starts_with(name, $1)) l \
      where left_over > interval '0' and left_over <= ttl order by name";
 
-/// Parameters: name, token.
+/// Parameters: name, token, owner. A standby that took over without the last grants gives out their
+/// tokens again: the owner tells the two holders apart.
 const FENCE: &str = "select settlement from posthaste.lease \
-     where name = $1 and token = $2 and server_life = posthaste.server_life()";
+     where name = $1 and token = $2 and owner = $3 and server_life = posthaste.server_life()";
 
 /// Fails unless `lease` is the current one.
 pub(crate) async fn fence(
@@ -75,6 +73,7 @@ pub(crate) async fn fence(
         .query_scalar(FENCE)
         .bind(&lease.name)
         .bind(number::token(lease.token)?)
+        .bind(&lease.owner)
         .fetch_optional(connection)
         .await
         .map_err(store.failed("looking at a lease"))?;
@@ -170,6 +169,7 @@ impl Store {
             .bind(&lease.name)
             .bind(number::token(lease.token)?)
             .bind(ttl)
+            .bind(&lease.owner)
             .execute(&mut *connection)
             .await
             .map_err(self.failed("renewing a lease"))?

@@ -16,8 +16,12 @@ use crate::number;
 use crate::store::Store;
 use crate::transaction::detached;
 
-const SETTLE: &str = "select posthaste.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-     $13, $14::text::jsonb)";
+/// The last parameter is the owner of the lease: a standby that took over without the last grants
+/// gives out their tokens again, and who had one of them before must not be taken for who has it now.
+const SETTLE: &str = "select case when exists (select 1 from posthaste.lease l \
+       where l.name = $1 and l.token = $2 and l.owner <> $15) then 'fenced' \
+     else posthaste.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+       $14::text::jsonb) end";
 
 /// One verdict as the statement reads it.
 #[derive(Default, Serialize)]
@@ -118,6 +122,7 @@ pub(crate) async fn settle(
     let json = plan.json()?;
     let (token, count) = (number::token(lease.token)?, number::token(settlement.number)?);
     let (store, name, lane) = (Arc::clone(store), lease.name.clone(), settlement.lane.clone());
+    let owner = lease.owner.clone();
     let checkpoint = checkpoint.map(|checkpoint| checkpoint.as_str().to_owned());
     let outcome: String = detached(store.promptly(), async move {
         let mut connection = store.reading().await?;
@@ -137,6 +142,7 @@ pub(crate) async fn settle(
             .bind(plan.first)
             .bind(plan.last)
             .bind(json)
+            .bind(owner)
             .fetch_one(&mut *connection)
             .await
             .map_err(store.failed("settling messages"))?;

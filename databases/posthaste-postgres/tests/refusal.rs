@@ -62,7 +62,7 @@ async fn a_checkpoint_that_is_gone_is_not_begun_by_a_settlement() {
     assert!(matches!(settled, Err(StoreError::Fenced)), "{settled:?}");
     assert_eq!(fixture.sql("select count(*) from posthaste.checkpoint").await, "0");
     assert_eq!(fixture.sql("select settlement from posthaste.lease").await, "0", "all or nothing");
-    leading(&fixture.database, &lane).await;
+    let lease = leading(&fixture.database, &lane).await;
     fixture.database.settle(&lease, &nothing(&lane, 1)).await.expect("settle");
 }
 

@@ -32,13 +32,13 @@ pub(crate) async fn fence(
 /// Longer than a write takes to begin where nobody else writes.
 const CONTENDED: Duration = Duration::from_millis(100);
 
-/// Parameters: name, owner, token, ttl.
+/// Parameters: name, owner, token, ttl. The token is a new one, also for the same owner, and the
+/// settlements under it are numbered anew.
 const GRANT: &str = concat!(
     "insert into posthaste_lease (name, owner, token, expires_at, ttl) values (?1, ?2, ?3, ",
     now!(),
     " + ?4, ?4) on conflict (name) do update set \
-     settlement = case when token = excluded.token then settlement else 0 end, \
-     owner = excluded.owner, token = excluded.token, expires_at = excluded.expires_at, \
+     settlement = 0, owner = excluded.owner, token = excluded.token, expires_at = excluded.expires_at, \
      ttl = excluded.ttl returning expires_at - ttl"
 );
 
@@ -85,11 +85,6 @@ impl Row {
         let remaining = number::duration(self.remaining);
         is_held.then(|| Claim::Held { by: self.owner.clone(), remaining })
     }
-
-    /// Whoever gave it back begins anew, also with the numbers of its settlements.
-    fn next_token(&self, owner: &str) -> i64 {
-        if self.owner == owner && !self.released { self.token } else { self.token + 1 }
-    }
 }
 
 /// Notes that there is a destination, so that nothing is removed before it was sent there.
@@ -127,7 +122,7 @@ impl Store {
         let token = match row {
             Some(row) => match row.held_against(owner, waited) {
                 Some(held) => return Ok(held),
-                None => row.next_token(owner),
+                None => row.token + 1,
             },
             None => 1,
         };

@@ -44,7 +44,7 @@ sabotages! {
     /// Late rows have a limit of their own, and the snapshot moves on.
     LateLimitOfItsOwn = "late-limit-of-its-own" within 400,
     /// A cursor in memory is used after a standby without the last commits took over.
-    CursorSurvivesFailover = "cursor-survives-failover" within 20000,
+    CursorSurvivesFailover = "cursor-survives-failover" within 6000,
     /// New lanes begin where the first of the old ones was.
     NothingInherited = "nothing-inherited" within 400,
     /// A relay settles what it has handed over before the broker has answered.

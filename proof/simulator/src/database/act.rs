@@ -1,9 +1,9 @@
 //! What operators do with dead letters of the relay.
 
-use posthaste_core::Timestamp;
+use posthaste_core::{Message, Timestamp};
 
 use super::lanes::lane_of;
-use super::state::{Held, Wait};
+use super::state::{Held, Letter, Wait};
 use super::{Database, hash_of};
 
 /// What becomes of a dead letter.
@@ -16,6 +16,14 @@ pub enum Act {
 }
 
 impl Database {
+    /// The dead letters, the oldest message first.
+    pub fn letters(&self) -> impl Iterator<Item = (u64, &Message, &Letter)> {
+        let letters = self.state.letters.iter();
+        letters.filter_map(|(seq, letter)| {
+            self.state.outbox.get(seq).map(|row| (*seq, row.message.as_ref(), letter))
+        })
+    }
+
     /// Acts on the dead letter with this number; whether there is one.
     pub fn act(&mut self, seq: u64, act: Act) -> bool {
         if self.state.letters.remove(&seq).is_none() {

@@ -39,11 +39,16 @@ impl Database {
     /// # Errors
     /// [`Failure::Fenced`] if there are not that many lanes.
     pub fn checkpoint(&self, lane: &Lane) -> Result<Checkpoint, Failure> {
-        if lane.of != self.state.lanes() {
+        if !self.has(lane) {
             return Err(Failure::Fenced);
         }
         let stored = &self.state.checkpoints[usize::from(lane.index)];
         Ok(if stored.is_start() { stored.clone() } else { self.with_life(stored) })
+    }
+
+    /// Whether there is this lane in the present division.
+    pub(super) fn has(&self, lane: &Lane) -> bool {
+        lane.of == self.state.lanes() && lane.index < lane.of
     }
 
     fn with_life(&self, checkpoint: &Checkpoint) -> Checkpoint {
@@ -73,7 +78,7 @@ impl Database {
     ) -> Result<Batch, Failure> {
         let ageless = self.is_sabotaged(Sabotage::CursorSurvivesFailover);
         let stale = life_of(from).is_some_and(|life| life != self.life && !ageless);
-        if lane.of != self.state.lanes() || stale {
+        if !self.has(lane) || stale {
             return Err(Failure::Fenced);
         }
         let mut frontier = frontier_of(from).ok_or(Failure::Unavailable)?;
@@ -179,7 +184,7 @@ impl Database {
     /// # Errors
     /// [`Failure::Fenced`] if there are not that many lanes.
     pub fn ready(&self, lane: &Lane, limit: ReadLimit) -> Result<Ready, Failure> {
-        if lane.of != self.state.lanes() {
+        if !self.has(lane) {
             return Err(Failure::Fenced);
         }
         let mine = || self.state.held.iter().filter(|(_, held)| held.lane == lane.index);

@@ -35,7 +35,7 @@ impl Database {
     /// # Errors
     /// [`Failure::Fenced`] if the lease is not the current one.
     pub fn settle(&mut self, lease: &Lease, settlement: &Settlement) -> Result<Settling, Failure> {
-        if settlement.lane.of != self.state.lanes() {
+        if !self.has(&settlement.lane) {
             return Err(Failure::Fenced);
         }
         if !self.is_sabotaged(Sabotage::FenceIgnored) {

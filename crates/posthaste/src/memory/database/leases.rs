@@ -26,7 +26,6 @@ impl Leases for MemoryDatabase {
                 let (by, remaining) = (holder.clone(), row.until.since(now));
                 return Ok(Claim::Held { by, remaining });
             }
-            Some(holder) if holder == owner => {}
             _ => {
                 row.owner = Some(owner.to_owned());
                 row.token += 1;
