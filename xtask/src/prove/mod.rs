@@ -85,23 +85,23 @@ fn build(workspace: &Workspace, package: &str) -> Outcome<PathBuf> {
     Ok(workspace.target.join("release").join(package))
 }
 
-/// Runs a program, shows what it prints, and takes its last line for its summary.
+/// Runs a program, shows what it prints, and takes for its summary the last object that it prints:
+/// what it says beside that comes through another pipe, and perhaps later.
 fn carry_out(program: &Path, command: &str, options: &[String]) -> Outcome<Proof> {
     let begun = Instant::now();
-    let mut last = String::new();
+    let mut summary = None;
     let mut all: Vec<&str> = vec![command];
     all.extend(options.iter().map(String::as_str).filter(|option| *option != "--json"));
     all.push("--json");
     let status = stream(std::process::Command::new(program).args(all), |line| {
-        if !last.is_empty() {
-            say(&last)?;
+        match serde_json::from_str::<Value>(line) {
+            Ok(object) if object.is_object() => summary = Some(object),
+            _ => say(line)?,
         }
-        line.clone_into(&mut last);
         Ok(())
     })?;
     let seconds = begun.elapsed().as_secs_f64();
-    let summary: Value = serde_json::from_str(&last)
-        .map_err(|_| format!("{command} ended without a summary, but with: {last}"))?;
+    let summary = summary.ok_or_else(|| format!("{command} ended without a summary: {status}"))?;
     let kept = status.success() && summary["verdict"] == "kept";
     Ok(Proof { summary, kept, seconds })
 }
