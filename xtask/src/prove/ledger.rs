@@ -13,7 +13,7 @@ const FILE: &str = "evidence/ledger.csv";
 const HEADER: &str = "commit,campaign,seeds,cycles,verdict,wall_seconds";
 
 /// Adds a row; the file begins with its header.
-pub(super) fn append(root: &Path, campaign: &str, proof: &Proof) -> Outcome<()> {
+pub(super) fn append(root: &Path, commit: &str, campaign: &str, proof: &Proof) -> Outcome<()> {
     let path = root.join(FILE);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -23,7 +23,7 @@ pub(super) fn append(root: &Path, campaign: &str, proof: &Proof) -> Outcome<()> 
     if is_new {
         writeln!(file, "{HEADER}")?;
     }
-    writeln!(file, "{}", row(&commit(root), campaign, proof))?;
+    writeln!(file, "{}", row(commit, campaign, proof))?;
     Ok(())
 }
 
@@ -36,7 +36,7 @@ fn row(commit: &str, campaign: &str, proof: &Proof) -> String {
 }
 
 /// The commit that was run; with a `+` if the tree had changes that are not in it.
-fn commit(root: &Path) -> String {
+pub(super) fn commit(root: &Path) -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").current_dir(root).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -56,12 +56,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let summary = serde_json::json!({ "seeds": 7, "verdict": "kept" });
         let proof = Proof { summary, kept: true, seconds: 1.25 };
-        append(folder.path(), "simulate", &proof).expect("written");
-        append(folder.path(), "simulate", &Proof { kept: false, ..proof }).expect("written");
+        append(folder.path(), "abc", "simulate", &proof).expect("written");
+        append(folder.path(), "abc", "simulate", &Proof { kept: false, ..proof }).expect("written");
         let text = fs::read_to_string(folder.path().join(FILE)).expect("there");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], HEADER);
-        assert!(lines[1].ends_with(",simulate,7,0,kept,1.2"), "{text}");
-        assert!(lines[2].ends_with(",simulate,7,0,broken,1.2") && lines.len() == 3, "{text}");
+        assert!(lines[1].ends_with("abc,simulate,7,0,kept,1.2"), "{text}");
+        assert!(lines[2].ends_with("abc,simulate,7,0,broken,1.2") && lines.len() == 3, "{text}");
     }
 }

@@ -61,11 +61,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome<bool> 
     let json = options.iter().any(|option| option == "--json");
     let passed: Vec<String> =
         options.iter().filter(|option| *option != "--no-ledger").cloned().collect();
+    // What is run is what there is now; there may be other commits when it ends.
+    let commit = ledger::commit(&workspace.root);
     let proof = campaign(workspace, name, &passed)?;
     let verdict = proof.summary["verdict"].as_str();
     // What was skipped, or met nothing, proves nothing either way.
     if !silent && matches!(verdict, Some("kept" | "broken")) {
-        ledger::append(&workspace.root, name, &proof)?;
+        ledger::append(&workspace.root, &commit, name, &proof)?;
     }
     if json {
         say(&proof.summary.to_string())?;
