@@ -21,7 +21,7 @@ that is away, hangs or was killed. It prints one JSON object a line, each with o
     {"pid": 1, "at": 9, "saw": "ended", "acknowledged": 9, "rolled_back": 2, "unknown": 1}
 
 `at` counts nanoseconds on the clock that all processes of a machine share and that never goes back.
-With --evidence the lines about acknowledged and rolled back messages are appended to a file as well.
+With --evidence the ends of transactions are appended to a file as well, as lines of a history.
 What is left to chance follows from the seed and the name; ids do not.
 """
 
@@ -163,13 +163,20 @@ class Writer:
         line = {"pid": os.getpid(), "at": time.monotonic_ns(), "saw": saw, **more}
         line = (json.dumps(line) + "\n").encode()
         os.write(sys.stdout.fileno(), line)
-        if self.evidence is not None and "ids" in more and saw != "unknown":
-            os.write(self.evidence, line)
+
+    def note_commit(self, saw, ids):
+        if self.evidence is None:
+            return
+        answer = "committed" if saw == "acknowledged" else saw
+        line = {"at": time.monotonic_ns(), "node": self.run_name, "saw": "commit"}
+        line.update(ids=ids, answer=answer)
+        os.write(self.evidence, (json.dumps(line) + "\n").encode())
 
     def note_ids(self, saw, ids):
         if ids:
             self.counts[saw] += len(ids)
             self.note(saw, ids=ids)
+            self.note_commit(saw, ids)
 
     def end_by_signal(self, *_):
         self.stop.set()

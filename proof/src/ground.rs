@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use posthaste::core::inbox::{Inbox, InboxUpkeep};
 use posthaste::core::outbox::Signal;
 use posthaste::core::transaction::{OutboxWriter, Transactional};
@@ -23,7 +22,6 @@ pub trait Counter: OutboxWriter + Transactional<Connection: Ledger, Transaction:
 impl<D: OutboxWriter + Transactional<Connection: Ledger, Transaction: Undo>> Counter for D {}
 
 /// A database on which everything runs.
-#[async_trait]
 pub trait Ground:
     Counter + Database + Inbox + InboxUpkeep + Signal + Clone + std::fmt::Debug
 {
@@ -33,11 +31,14 @@ pub trait Ground:
     /// If the URL makes no sense.
     fn at(url: &str) -> Result<Self, StoreError>;
 
-    /// Makes the tables of the shop, and a way to look at everything from outside.
+    /// A way to look at everything from outside.
     ///
     /// # Errors
-    /// If the database says so.
-    async fn settle_in(&self, url: &str) -> Result<Eye, Failure>;
+    /// If the URL makes no sense.
+    fn eye(&self, url: &str) -> Result<Eye, Failure>;
+
+    /// What makes the tables of the shop.
+    fn tables() -> String;
 }
 
 /// How an SQLite file is opened.
@@ -50,20 +51,20 @@ pub fn sqlite_options() -> posthaste_sqlite::Options {
     }
 }
 
-#[async_trait]
 impl Ground for Sqlite {
     fn at(url: &str) -> Result<Self, StoreError> {
         Self::open(url, sqlite_options())
     }
 
-    async fn settle_in(&self, _url: &str) -> Result<Eye, Failure> {
-        let eye = Eye::Sqlite(self.pool().clone());
-        eye.execute(crate::ledger::sqlite_tables()).await?;
-        Ok(eye)
+    fn eye(&self, _url: &str) -> Result<Eye, Failure> {
+        Ok(Eye::Sqlite(self.pool().clone()))
+    }
+
+    fn tables() -> String {
+        crate::ledger::sqlite_tables()
     }
 }
 
-#[async_trait]
 impl Ground for Postgres {
     fn at(url: &str) -> Result<Self, StoreError> {
         let options = posthaste_postgres::Options {
@@ -76,9 +77,11 @@ impl Ground for Postgres {
         Self::open(url, options)
     }
 
-    async fn settle_in(&self, url: &str) -> Result<Eye, Failure> {
-        let eye = Eye::postgres(url)?;
-        eye.execute(crate::ledger::postgres_tables()).await?;
-        Ok(eye)
+    fn eye(&self, url: &str) -> Result<Eye, Failure> {
+        Ok(Eye::postgres(url)?)
+    }
+
+    fn tables() -> String {
+        crate::ledger::postgres_tables()
     }
 }

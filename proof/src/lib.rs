@@ -8,16 +8,21 @@
 //!
 //! Nothing of this is part of the product; it uses the product as any other program would.
 
+pub mod campaign;
 pub mod carrier;
 pub mod chance;
+pub mod crew;
 pub mod evidence;
 pub mod eye;
 pub mod ground;
 pub mod ledger;
 pub mod node;
+pub mod power;
 pub mod process;
 pub mod rest;
+pub mod rig;
 pub mod shop;
+pub mod site;
 pub mod truth;
 pub mod world;
 

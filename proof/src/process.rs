@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 use crate::{Failure, Node};
 
+/// The name of the program that nodes run.
+const NODE: &str = "posthaste-proof-node";
 /// How long a node may take to begin.
 const BEGIN: Duration = Duration::from_secs(20);
 /// How often a process is asked whether it has ended.
@@ -152,6 +154,18 @@ impl Drop for Process {
             drop(self.child.wait());
         }
     }
+}
+
+/// The program that nodes run: it is built beside whoever asks, or, for tests, one folder above.
+///
+/// # Errors
+/// If it is not there.
+pub fn program() -> Result<PathBuf, Failure> {
+    let here = std::env::current_exe()?;
+    let places = here.ancestors().skip(1).take(2).map(|folder| folder.join(NODE));
+    let found = places.into_iter().find(|place| place.is_file());
+    let missing = || format!("there is no {NODE} beside {}: build it first", here.display());
+    found.ok_or_else(|| missing().into())
 }
 
 /// Whether a process ended because it aborted itself.

@@ -76,6 +76,29 @@ impl<D: Ground> World<D> {
         }
     }
 
+    /// Waits until so many messages were acknowledged: a proof that is worth something does not
+    /// depend on how fast the machine is.
+    ///
+    /// # Errors
+    /// If they are not within `patience`.
+    pub async fn until_acknowledged(
+        &self,
+        messages: usize,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let acknowledged = self.evidence.acknowledged()?;
+            if acknowledged >= messages {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{acknowledged} acknowledged, not {messages}").into());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn motion(&self) -> Result<Motion, Failure> {
         let position = if self.eye.has_one_writer() { "position" } else { "through" };
         let rows = self.eye.rows(&MOTION.replace("POSITION", position)).await?;

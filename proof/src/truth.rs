@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use posthaste::Event;
 use posthaste::core::dead_letter::{DeadFilter, DeadLetter, Origin};
 use posthaste_bus::{Bus, BusOptions, SubscriptionStatus};
-use posthaste_history as history;
-use posthaste_history::{
-    Committed, Delivered, Effect, History, Report, Tally, Transaction, Verdict, check,
+use posthaste_history::event::{
+    Act, Audit, ConsumerStarted, DeadLetter as Standing, Delivered, Effect, Rest, Row as Stored,
+    Settlement, Sum, Transaction,
 };
+use posthaste_history::{Event as Seen, Floors, History, Line, Report, Verdict, check, moment};
 
 use crate::Failure;
-use crate::evidence::Sight;
 use crate::ground::Ground;
 use crate::shop::{BOOKS, Order, Receipt, TILL};
 use crate::world::World;
@@ -71,9 +71,6 @@ impl Truth {
                 return Err(told(report).into());
             }
         }
-        if let Some(unsorted) = self.tokens.iter().find(|(_, tokens)| !tokens.is_sorted()) {
-            return Err(format!("an old lease has settled: {unsorted:?}").into());
-        }
         if !self.overtaken.is_empty() {
             let some: Vec<_> = self.overtaken.iter().take(3).collect();
             return Err(format!("out of order within a transaction: {some:?}").into());
@@ -85,12 +82,20 @@ impl Truth {
         }
     }
 
+    /// The state changes that are there.
+    pub fn transactions(&self) -> impl Iterator<Item = &Transaction> {
+        self.history.lines().iter().filter_map(|line| match &line.event {
+            Seen::Transaction(transaction) => Some(transaction),
+            _ => None,
+        })
+    }
+
     /// Whether enough happened for the verdict to mean something.
     ///
     /// # Errors
     /// What there was too little of.
     pub fn is_worth(&self, acknowledged: usize, duplicates: u64) -> Result<(), Failure> {
-        let absorbed = self.report.duplicates_absorbed;
+        let absorbed = self.report.counts.duplicates_absorbed;
         if self.acknowledged < acknowledged || absorbed < duplicates {
             return Err(format!(
                 "invalid run: {} acknowledged (at least {acknowledged}), {absorbed} duplicates (at \
@@ -105,16 +110,21 @@ impl Truth {
 
 /// A report for people.
 pub fn told(report: &Report) -> String {
-    let witnesses: Vec<String> = report.witnesses.iter().map(ToString::to_string).collect();
-    let Report { committed, delivered, effects, dead_letters, .. } = report;
+    let witnesses: Vec<String> =
+        report.witnesses().map(|one| format!("{}: {one}", one.invariant)).collect();
+    let counts = &report.counts;
     format!(
-        "{}: {committed} committed, {delivered} delivered, {effects} in effect, {dead_letters} \
-         dead; lost {}, phantom {}, order {}, double {}\n{}",
+        "{}: {} committed, {} delivered, {} in effect, {} dead; lost {}, phantom {}, order {}, \
+         double {}\n{}",
         report.verdict,
-        report.lost,
-        report.phantom,
-        report.order_violations,
-        report.double_effects,
+        counts.committed,
+        counts.delivered,
+        counts.effects,
+        counts.dead_letters,
+        counts.lost,
+        counts.phantom,
+        counts.order_violations,
+        counts.double_effects,
         witnesses.join("\n")
     )
 }
@@ -125,24 +135,28 @@ impl<D: Ground> World<D> {
     /// # Errors
     /// If the files cannot be read.
     pub async fn truth(&self) -> Result<Truth, Failure> {
-        let mut history = History {
-            consumers: vec![audience(TILL, Order::TOPIC), audience(BOOKS, Receipt::TOPIC)],
-            ..History::default()
-        };
+        let mut history = self.evidence.history()?;
+        let copies = copies(&history);
+        for (consumer, topic) in [(TILL, Order::TOPIC), (BOOKS, Receipt::TOPIC)] {
+            let (consumer, topics) = (consumer.to_owned(), vec![topic.to_owned()]);
+            tell(&mut history, ConsumerStarted { consumer, topics, ..ConsumerStarted::default() });
+        }
         self.read_commitments(&mut history).await?;
         self.read_effects(&mut history).await?;
-        let copies = self.read_evidence(&mut history)?;
         let dead = self.read_dead_letters(&mut history).await?;
-        let in_effect = check(&effects_as_arrivals(&history));
+        let tokens = self.read_tokens(&mut history).await?;
+        tell(&mut history, Rest {});
+        let report = check(&history, &Floors::default());
+        let in_effect = check(&effects_as_arrivals(&history), &Floors::default());
         Ok(Truth {
-            report: check(&history),
             in_effect,
             dead,
             bus: self.read_bus().await?,
-            acknowledged: history.acknowledged.len(),
-            tokens: self.read_tokens().await?,
+            acknowledged: usize::try_from(report.counts.acknowledged)?,
+            tokens,
             overtaken: overtaken_within(&history),
             copies,
+            report,
             history,
         })
     }
@@ -157,13 +171,23 @@ impl<D: Ground> World<D> {
         Ok(subscriptions)
     }
 
-    async fn read_tokens(&self) -> Result<BTreeMap<i64, Vec<i64>>, Failure> {
+    async fn read_tokens(&self, history: &mut History) -> Result<BTreeMap<i64, Vec<i64>>, Failure> {
         let lane = if self.eye.has_one_writer() { "0" } else { "lane" };
         let question =
             format!("select cast({lane} as bigint), token from posthaste_batch order by number");
         let mut tokens: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for (lane, token) in self.eye.rows(&question).await? {
             tokens.entry(lane).or_default().push(token);
+            let settlement = Settlement {
+                lane: lane.to_string(),
+                token: u64::try_from(token)?,
+                number: None,
+                applied: true,
+                database_time: None,
+                checkpoint: None,
+                verdicts: Vec::new(),
+            };
+            tell(history, settlement);
         }
         Ok(tokens)
     }
@@ -179,9 +203,8 @@ impl<D: Ground> World<D> {
             )
             .await?;
         for (id, messages) in transactions {
-            history.transactions.push(Transaction { id, messages: u64::try_from(messages)? });
+            tell(history, Transaction { id, messages: u64::try_from(messages)? });
         }
-        let acknowledged = self.acknowledgements()?;
         for row in self.eye.rows::<Row>(COMMITTED).await? {
             let (id, topic, key, seq, number, digest, transaction, stated) = row;
             // The shop's own numbers say the order; those of the outbox are not asked. Where
@@ -189,36 +212,27 @@ impl<D: Ground> World<D> {
             // has an order. Receipts of one customer follow one another on any database.
             let number = number.unwrap_or(seq);
             let (stated, committed) = match stated {
-                Some(stated) if !self.eye.has_one_writer() => {
-                    (stated, acknowledged.get(&id).copied().unwrap_or(i64::MAX))
-                }
-                _ => (number, number),
+                Some(stated) if !self.eye.has_one_writer() => (stated, None),
+                _ => (number, Some(u64::try_from(number)?)),
             };
             let digest = digest.map_or(Ok(0), |digest| u64::from_str_radix(&digest, 16))?;
             let transaction = Some(transaction.unwrap_or_else(|| "of nobody".to_owned()));
-            let (stated, committed) = (u64::try_from(stated)?, u64::try_from(committed)?);
-            history.committed.push(Committed {
+            let row = Stored {
                 id,
                 topic,
                 key,
-                stated,
-                committed,
                 digest,
+                position: None,
                 transaction,
-            });
+                stated: Some(u64::try_from(stated)?),
+                // Without it the moment counts at which the commit was answered.
+                committed,
+                due: None,
+                request: None,
+            };
+            tell(history, row);
         }
         Ok(())
-    }
-
-    /// When each commit was answered.
-    fn acknowledgements(&self) -> Result<BTreeMap<String, i64>, Failure> {
-        let mut answered = BTreeMap::new();
-        for line in self.evidence.lines()? {
-            if let Sight::Acknowledged { ids } = line.sight {
-                answered.extend(ids.into_iter().map(|id| (id, line.at)));
-            }
-        }
-        Ok(answered)
     }
 
     async fn read_effects(&self, history: &mut History) -> Result<(), Failure> {
@@ -228,7 +242,7 @@ impl<D: Ground> World<D> {
             .await?;
         for (consumer, id, digest) in effects {
             let digest = u64::from_str_radix(&digest, 16)?;
-            history.effects.push(Effect { consumer, id, digest });
+            tell(history, Effect { consumer, id, digest });
         }
         let sums: Vec<(String, i64, i64)> = self
             .eye
@@ -238,29 +252,10 @@ impl<D: Ground> World<D> {
                  from shop_balance b",
             )
             .await?;
-        let tally = |(consumer, says, effects)| Tally { consumer, effects, says };
-        history.tallies.extend(sums.into_iter().map(tally));
-        Ok(())
-    }
-
-    /// Returns how often something arrived once more that the broker did not call a repetition.
-    fn read_evidence(&self, history: &mut History) -> Result<u64, Failure> {
-        let mut first = BTreeSet::new();
-        let mut copies = 0;
-        for line in self.evidence.lines()? {
-            match line.sight {
-                Sight::Acknowledged { ids } => history.acknowledged.extend(ids),
-                Sight::RolledBack { ids } => history.rolled_back.extend(ids),
-                Sight::Delivered { consumer, id, digest, attempt } => {
-                    if !first.insert((consumer.clone(), id.clone())) && attempt <= 1 {
-                        copies += 1;
-                    }
-                    history.deliveries.push(Delivered { consumer, id, digest });
-                }
-                Sight::Attempted { .. } => {}
-            }
+        for (consumer, says, effects) in sums {
+            tell(history, Sum { consumer, effects, says });
         }
-        Ok(copies)
+        Ok(())
     }
 
     /// Dead letters, and what operators have discarded of them: that was their recorded will.
@@ -272,7 +267,7 @@ impl<D: Ground> World<D> {
                 Origin::Relay(_) => None,
                 Origin::Consumer(name) | Origin::Broker(name) => Some(name.clone()),
             };
-            history.dead_letters.push(history::DeadLetter { id: letter.id.clone(), consumer });
+            tell(history, Standing { id: letter.id.clone(), consumer });
         }
         let discarded: Vec<(String, String, String)> = self
             .eye
@@ -283,41 +278,71 @@ impl<D: Ground> World<D> {
             .await?;
         for (side, name, id) in discarded {
             let consumer = (side == "consumer").then_some(name);
-            history.dead_letters.push(history::DeadLetter { id, consumer });
+            let (act, new_id, before, after) = (Act::Discarded, None, None, None);
+            tell(history, Audit { id, consumer, act, new_id, before, after });
         }
         Ok(dead)
     }
 }
 
-fn audience(name: &str, topic: &str) -> history::Consumer {
-    history::Consumer { name: name.to_owned(), topics: vec![topic.to_owned()] }
+/// Adds what is there at the end.
+fn tell(history: &mut History, event: impl Into<Seen>) {
+    history.note(moment(), "truth", event);
+}
+
+/// How often something arrived once more that the broker did not call a repetition.
+fn copies(history: &History) -> u64 {
+    let mut first = BTreeSet::new();
+    let mut copies = 0;
+    for delivered in deliveries(history) {
+        let is_new = first.insert((&delivered.consumer, &delivered.id));
+        copies += u64::from(!is_new && delivered.attempt.is_none_or(|attempt| attempt <= 1));
+    }
+    copies
+}
+
+fn deliveries(history: &History) -> impl Iterator<Item = &Delivered> {
+    history.lines().iter().filter_map(|line| match &line.event {
+        Seen::Delivered(delivered) => Some(delivered),
+        _ => None,
+    })
 }
 
 /// The same history with what took effect in place of what arrived, so that the order of effects
 /// is judged by the same rule.
 fn effects_as_arrivals(history: &History) -> History {
-    let arrival = |effect: &Effect| Delivered {
-        consumer: effect.consumer.clone(),
-        id: effect.id.clone(),
-        digest: effect.digest,
+    let lines = history.lines().iter().filter(|line| !matches!(line.event, Seen::Delivered(_)));
+    let with_arrival = |line: &Line| {
+        let arrival = match &line.event {
+            Seen::Effect(effect) => Some(Delivered {
+                consumer: effect.consumer.clone(),
+                id: effect.id.clone(),
+                digest: effect.digest,
+                attempt: None,
+                database_time: None,
+            }),
+            _ => None,
+        };
+        let arrival = arrival.map(|arrival| Line::new(line.at, line.node.as_str(), arrival));
+        arrival.into_iter().chain([line.clone()]).collect::<Vec<_>>()
     };
-    History { deliveries: history.effects.iter().map(arrival).collect(), ..history.clone() }
+    lines.flat_map(with_arrival).collect()
 }
 
 /// Messages that arrived for the first time after a later one of their own transaction and key.
-/// Times say nothing of these: they were committed at once. Those of a transaction stand in the
+/// Times say nothing of these: they were committed at once. Rows of a transaction stand in the
 /// history in the order in which they were stated.
 fn overtaken_within(history: &History) -> Vec<String> {
-    let places: BTreeMap<&str, (usize, &Committed)> = history
-        .committed
-        .iter()
-        .enumerate()
-        .map(|(at, one)| (one.id.as_str(), (at, one)))
-        .collect();
+    let rows = history.lines().iter().filter_map(|line| match &line.event {
+        Seen::Row(row) => Some(row),
+        _ => None,
+    });
+    let places: BTreeMap<&str, (usize, &Stored)> =
+        rows.enumerate().map(|(at, row)| (row.id.as_str(), (at, row))).collect();
     let mut seen = BTreeSet::new();
     let mut latest = BTreeMap::new();
     let mut overtaken = Vec::new();
-    for delivered in &history.deliveries {
+    for delivered in deliveries(history) {
         let Some((at, message)) = places.get(delivered.id.as_str()) else { continue };
         let (Some(key), Some(transaction)) = (&message.key, &message.transaction) else { continue };
         if !seen.insert((delivered.consumer.as_str(), message.id.as_str())) {

@@ -11,6 +11,7 @@ use crate::evidence::Evidence;
 use crate::eye::Eye;
 use crate::ground::Ground;
 use crate::node::{BusTuning, RabbitTuning};
+use crate::process::program;
 use crate::{Failure, Job, Node, Process};
 
 /// The URL of the bus in a folder.
@@ -42,35 +43,29 @@ pub struct World<D = Sqlite> {
 }
 
 impl World {
-    /// A new world of files whose nodes run `program`.
+    /// A new world of files.
     ///
     /// # Errors
-    /// If the folder or the database cannot be made.
-    pub async fn create(program: &Path, seed: u64) -> Result<Self, Failure> {
+    /// If the folder or the database cannot be made, or there is no program for its nodes.
+    pub async fn create(seed: u64) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let database = format!("sqlite://{}", folder.path().join("app.db").display());
         let broker = bus_url(folder.path());
-        Self::found(folder, program, seed, database, broker).await
+        Self::found(folder, seed, database, broker).await
     }
 }
 
 impl<D: Ground> World<D> {
-    /// A new world on a database and a broker that are there; nodes run `program`.
+    /// A new world on a database and a broker that are there.
     ///
     /// # Errors
     /// If the folder or the tables cannot be made.
-    pub async fn on(
-        program: &Path,
-        seed: u64,
-        database_url: String,
-        broker_url: String,
-    ) -> Result<Self, Failure> {
-        Self::found(tempfile::tempdir()?, program, seed, database_url, broker_url).await
+    pub async fn on(seed: u64, database_url: String, broker_url: String) -> Result<Self, Failure> {
+        Self::found(tempfile::tempdir()?, seed, database_url, broker_url).await
     }
 
     async fn found(
         folder: TempDir,
-        program: &Path,
         seed: u64,
         database_url: String,
         broker_url: String,
@@ -78,12 +73,13 @@ impl<D: Ground> World<D> {
         let path = folder.path().to_path_buf();
         let database = D::at(&database_url)?;
         database.migrate().await?;
-        let eye = database.settle_in(&database_url).await?;
+        let eye = database.eye(&database_url)?;
+        eye.execute(D::tables()).await?;
         let evidence = Evidence::open(&path)?;
         Ok(Self {
             folder: Some(folder),
             path,
-            program: program.to_path_buf(),
+            program: program()?,
             database,
             eye,
             evidence,
@@ -93,6 +89,16 @@ impl<D: Ground> World<D> {
             rabbit: RabbitTuning::default(),
             seed,
         })
+    }
+
+    /// Opens the database again, at the same place: what was there before is gone.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn reopen(&mut self) -> Result<(), Failure> {
+        self.database = D::at(&self.database_url)?;
+        self.eye = self.database.eye(&self.database_url)?;
+        Ok(())
     }
 
     /// Where it is.

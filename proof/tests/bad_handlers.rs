@@ -10,8 +10,8 @@ use posthaste_proof::shop::{Behaviour, Order, TILL};
 use posthaste_proof::truth::Truth;
 use posthaste_proof::{Failure, Job, World};
 
-use crate::crew::Crew;
-use crate::rig::{order, place, relay, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{order, place, relay, world};
 
 /// How often a message is tried.
 const ATTEMPTS: u32 = 3;

@@ -7,8 +7,10 @@ use std::time::Duration;
 use posthaste_proof::chance::Chance;
 use posthaste_proof::{Failure, Job};
 
-use crate::crew::Crew;
-use crate::rig::{BOOKED, PATIENCE, SOON, consumers, number, relay, steady_writer, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
+    BOOKED, PATIENCE, SOON, consumers, number, relay, steady_writer, world,
+};
 
 /// Counted attempts of relay and consumers.
 const ATTEMPTS: &str = "select (select coalesce(sum(attempts), 0) from posthaste_held) \
@@ -46,6 +48,7 @@ async fn while_the_bus_is_away_nothing_is_counted_or_buried() -> Result<(), Fail
         crew.restart(&owner).await?;
         world.until(BOOKED, stuck + 1, SOON).await?;
     }
+    world.until_acknowledged(300, SOON).await?;
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;
     assert_eq!(number(&world, ATTEMPTS).await?, 0, "an outage counts no attempt");

@@ -9,7 +9,7 @@ use posthaste_proof::{Failure, World};
 use sqlx::AssertSqlSafe;
 
 use crate::inside::{Inside, all_connections};
-use crate::rig::{BOOKED, PATIENCE, number, order, place, world};
+use posthaste_proof::rig::{BOOKED, PATIENCE, number, order, place, world};
 
 /// Orders that wait when the disk is full.
 const BACKLOG: i64 = 300;

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use posthaste_history::Event;
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::Sight;
 use posthaste_proof::{Failure, Job};
 
-use crate::crew::Crew;
-use crate::rig::{PATIENCE, SOON, consumers, number, patient_relay, steady_writer, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
+    PATIENCE, SOON, consumers, number, patient_relay, steady_writer, world,
+};
 
 const HELD_LEASES: &str = "select count(*) from posthaste_lease where expires_at <> 0";
 
@@ -28,13 +30,14 @@ async fn a_relay_that_is_asked_to_end_leaves_nothing_behind() -> Result<(), Fail
         assert_eq!(number(&world, HELD_LEASES).await?, 0, "the lease is given back");
         crew.restart("relay").await?;
     }
+    world.until_acknowledged(300, SOON).await?;
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;
     crew.finish_all(&["relay", "consumer", "owner"]).await?;
     let truth = world.truth().await?;
     truth.kept()?;
     truth.is_worth(300, 0)?;
-    assert_eq!(truth.report.duplicates_absorbed, 0, "an orderly end makes no copies");
+    assert_eq!(truth.report.counts.duplicates_absorbed, 0, "an orderly end makes no copies");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     world.remove()
 }
@@ -53,6 +56,7 @@ async fn a_consumer_that_is_asked_to_end_finishes_what_it_began() -> Result<(), 
         stop(&mut crew, "consumer").await?;
         crew.restart("consumer").await?;
     }
+    world.until_acknowledged(300, SOON).await?;
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;
     crew.finish_all(&["relay", "consumer", "owner"]).await?;
@@ -61,8 +65,8 @@ async fn a_consumer_that_is_asked_to_end_finishes_what_it_began() -> Result<(), 
     truth.is_worth(300, 0)?;
     let mut entered: BTreeMap<String, usize> = BTreeMap::new();
     for line in world.evidence.lines()? {
-        if let Sight::Attempted { id, .. } = line.sight {
-            *entered.entry(id).or_default() += 1;
+        if let Event::Handling(handling) = line.event {
+            *entered.entry(handling.id).or_default() += 1;
         }
     }
     let twice: Vec<_> = entered.iter().filter(|(_, times)| **times > 1).collect();

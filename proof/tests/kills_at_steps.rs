@@ -13,8 +13,8 @@ use posthaste_proof::shop::{Behaviour, Order, TILL};
 use posthaste_proof::{Failure, Job, World};
 use tokio::time::Instant;
 
-use crate::crew::Crew;
-use crate::rig::{PATIENCE, SOON, consumers, order, place, place_due, relay, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{PATIENCE, SOON, consumers, order, place, place_due, relay, world};
 
 /// Rejected orders, and as many that fail at first, in each round.
 const BAD: usize = 4;

@@ -6,16 +6,15 @@
 mod bad_handlers;
 mod bus_away;
 mod cancellation;
-mod crew;
 mod ended_transactions;
 mod full_disk;
 mod graceful_stop;
 mod inside;
 mod kills_at_steps;
 mod poison;
+mod power;
 mod python_writer;
 mod random_kills;
-mod rig;
 mod sabotage;
 mod servers;
 mod two_relays;

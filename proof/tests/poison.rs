@@ -9,8 +9,10 @@ use posthaste_proof::truth::Truth;
 use posthaste_proof::{Failure, Job, World};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::crew::Crew;
-use crate::rig::{BOOKED, DEAD, PATIENCE, SOON, consumers, number, order, place, relay, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
+    BOOKED, DEAD, PATIENCE, SOON, consumers, number, order, place, relay, world,
+};
 
 /// Most bytes of a payload that the bus takes at first.
 const SMALL: usize = 4000;

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::rig::SOON;
+use posthaste_proof::rig::SOON;
 
 /// How often what writers have said is looked at.
 const LOOK: Duration = Duration::from_millis(10);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use posthaste_proof::campaign::{Victims, kill_at_random};
 use posthaste_proof::chance::Chance;
 use posthaste_proof::truth::Truth;
 use posthaste_proof::{Failure, Job, World};
 
-use crate::crew::Crew;
-use crate::rig::{
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
     PATIENCE, consumers, number, patient_relay, relay, steady_writer, world, writer, written,
 };
 
@@ -30,28 +31,34 @@ async fn without_a_fault_everything_arrives_once() -> Result<(), Failure> {
     written(writers).await?;
     let truth = judged(&world, &mut crew).await?;
     truth.is_worth(300, 0)?;
-    assert_eq!(truth.report.duplicates_absorbed, 0, "no fault, no copy");
+    assert_eq!(truth.report.counts.duplicates_absorbed, 0, "no fault, no copy");
     world.remove()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn relays_killed_at_random_lose_and_double_nothing() -> Result<(), Failure> {
-    campaign(11, 36, 1, &["relay"]).await
+    campaign(11, 36, 1, Victims::Relays).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumers_killed_at_random_lose_and_double_nothing() -> Result<(), Failure> {
-    campaign(12, 36, 1, &["consumer"]).await
+    campaign(12, 36, 1, Victims::Consumers).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_killed_at_random_tear_no_transaction() -> Result<(), Failure> {
-    campaign(13, 36, 0, &["writer"]).await
+    campaign(13, 36, 0, Victims::Writers).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_of_them_killed_at_once_lose_and_double_nothing() -> Result<(), Failure> {
-    campaign(14, 48, 1, &["relay", "consumer", "owner", "writer"]).await
+    campaign(14, 48, 1, Victims::Everybody).await
+}
+
+async fn campaign(seed: u64, kills: u64, copies: u64, victims: Victims) -> Result<(), Failure> {
+    let mut chance = Chance::from_environment(seed);
+    let (truth, _) = kill_at_random(&mut chance, victims, kills, ENOUGH).await?;
+    truth.is_worth(ENOUGH, copies)
 }
 
 /// Whoever owns the bus is killed; one of the others takes over, and is killed next.
@@ -87,30 +94,6 @@ async fn crew(world: &World) -> Result<Crew<'_>, Failure> {
         crew.add(&format!("relay {number}"), [relay()]).await?;
     }
     Ok(crew)
-}
-
-/// Kills one node of each of the `victims` at once, again and again, until there were `kills`.
-async fn campaign(seed: u64, kills: u32, duplicates: u64, victims: &[&str]) -> Result<(), Failure> {
-    let mut chance = Chance::from_environment(seed);
-    let world = world(&chance).await?;
-    let mut crew = crew(&world).await?;
-    crew.add("writer", [steady_writer()]).await?;
-    while crew.kills < kills || committed(&world).await? < ENOUGH {
-        moment(&mut chance).await;
-        let mut killed = Vec::new();
-        for victim in victims {
-            let mut names = crew.names(victim);
-            let one = chance.below(names.len() as u64);
-            killed.push(names.swap_remove(usize::try_from(one)?));
-        }
-        killed.iter().try_for_each(|name| crew.kill(name))?;
-        for name in killed {
-            crew.restart(&name).await?;
-        }
-    }
-    crew.finish("writer").await?;
-    judged(&world, &mut crew).await?.is_worth(ENOUGH, duplicates)?;
-    world.remove()
 }
 
 /// Orders that were committed so far. A few of them may not be acknowledged, because their writer

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use posthaste_history::{Report, Verdict};
+use posthaste_history::Verdict;
 use posthaste_proof::chance::Chance;
 use posthaste_proof::node::{Death, Sabotage, Step};
 use posthaste_proof::process::aborted;
@@ -11,8 +11,8 @@ use posthaste_proof::shop::{Behaviour, Order};
 use posthaste_proof::truth::told;
 use posthaste_proof::{Failure, Job};
 
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers, order, place, relay, world};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers, order, place, relay, world};
 
 /// How long nothing may move before it is clear that something is missing: longer than a lock.
 const MISSING: Duration = Duration::from_secs(3);
@@ -106,11 +106,12 @@ async fn broken(
     world.rest(MISSING).await?;
     crew.finish_all(&["relay", "consumer", "owner"]).await?;
     let truth = world.truth().await?;
-    let Report { verdict, lost, phantom, order_violations, double_effects, .. } = truth.report;
+    let verdict = truth.report.verdict;
+    let counts = truth.report.counts;
     assert_eq!(verdict, Verdict::Broken, "{sabotage:?} went unnoticed: {}", told(&truth.report));
     assert!(truth.kept().is_err(), "a broken promise is a failed proof");
     world.remove()?;
-    Ok([lost, phantom, order_violations, double_effects])
+    Ok([counts.lost, counts.phantom, counts.order_violations, counts.double_effects])
 }
 
 fn orders() -> Vec<Order> {

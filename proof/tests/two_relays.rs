@@ -14,9 +14,9 @@ use posthaste_proof::{Failure, Job, World};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::Notify;
 
-use crate::crew::Crew;
 use crate::inside::Inside;
-use crate::rig::{
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{
     self, PATIENCE, SETTLEMENTS, SOON, consumers, number, order, place, steady_writer, world,
 };
 
@@ -46,6 +46,7 @@ async fn a_relay_paused_beyond_its_lease_settles_nothing() -> Result<(), Failure
         // On a busy machine the lead may have changed hands once more.
         assert!(next != leader || now > token + 1, "the one that was paused leads as before");
     }
+    world.until_acknowledged(300, SOON).await?;
     crew.finish("writer").await?;
     world.rest(PATIENCE).await?;
     crew.finish_all(&["relay", "consumer", "owner"]).await?;

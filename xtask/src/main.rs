@@ -37,6 +37,11 @@ Usage: cargo xtask <COMMAND>
       evidence/ledger.csv.
   prove sabotage [--json] [--no-ledger]
       Makes each deliberate mistake in the simulator and says after how many seeds it is noticed.
+  prove relay-kill|consumer-kill|writer-kill|every-kill|database-kill|
+        power-sqlite|power-bus|power-postgres
+                 [--cycles N] [--seconds T] [--seed S] [--lying-disk] [--json] [--no-ledger]
+      Faults on real processes, files and servers (proof/src/campaign): 100 of them, or N, or as
+      many as fit into T seconds. What cuts power needs root, loop devices and btrfs.
   tidy
       Checks the rules of the tree that no compiler checks.
 
@@ -55,7 +60,9 @@ fn main() -> ExitCode {
         Some("prove") if arguments.get(1).is_some_and(|name| prove::knows(name)) => {
             workspace::load().and_then(|tree| prove::run(&tree, &arguments[1..]))
         }
-        Some("prove") => return wrong_use("say what to prove: simulate or sabotage"),
+        Some("prove") => {
+            return wrong_use(&format!("say what to prove: {}", prove::names()));
+        }
         Some("tidy") if arguments.len() == 1 => workspace::load().and_then(|tree| tidy(&tree)),
         Some("help" | "--help" | "-h") => say(HELP).map(|()| true).map_err(Into::into),
         Some(other) => return wrong_use(&format!("there is no command `{other}`")),

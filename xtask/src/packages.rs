@@ -35,7 +35,7 @@ struct Need {
     is_there: fn(&Workspace) -> bool,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     Need {
         what: "PostgreSQL 14 or later",
         packages: &["postgresql"],
@@ -50,6 +50,11 @@ const NEEDS: [Need; 8] = [
         what: "PgBouncer",
         packages: &["pgbouncer"],
         is_there: |_| finds("pgbouncer", "/usr/sbin"),
+    },
+    Need {
+        what: "btrfs, for disks whose power is cut",
+        packages: &["btrfs-progs"],
+        is_there: |_| finds("mkfs.btrfs", "/usr/sbin"),
     },
     Need {
         what: "Python 3 with sqlite3",

@@ -80,9 +80,10 @@ impl Caution {
     }
 
     /// Whether a consumer that was opened carefully has done well enough to end that: `calm` are
-    /// the deliveries that it settled since the last one that was worn.
-    pub(crate) fn is_overcome(&self, calm: u64, is_worn: bool) -> bool {
-        self.is_careful && calm >= self.calm && !is_worn
+    /// the deliveries that it settled since the last one that was worn. While there may be others
+    /// to be delivered again it goes on: what it has in hand would come after them.
+    pub(crate) fn is_overcome(&self, calm: u64, is_worn: bool, is_fresh: bool) -> bool {
+        self.is_careful && calm >= self.calm && !is_worn && is_fresh
     }
 
     /// Ends it.
@@ -134,13 +135,15 @@ mod tests {
         let mut caution = Caution::default();
         caution.lost(Ended { settled: 3, is_worn: true, ..QUICK }, now);
         assert!(caution.is_careful());
-        assert!(!caution.is_overcome(CALM, true) && !caution.is_overcome(CALM - 1, false));
-        assert!(caution.is_overcome(CALM, false));
+        assert!(!caution.is_overcome(CALM, true, true));
+        assert!(!caution.is_overcome(CALM - 1, false, true));
+        assert!(!caution.is_overcome(CALM, false, false), "others are to be delivered again");
+        assert!(caution.is_overcome(CALM, false, true));
         caution.relax();
         assert!(!caution.is_careful() && caution.not_before().is_none());
         caution.blame(true);
         caution.blame(true);
-        assert!(!caution.is_overcome(CALM, false), "it was too early the last time");
-        assert!(caution.is_overcome(2 * CALM, false));
+        assert!(!caution.is_overcome(CALM, false, true), "it was too early the last time");
+        assert!(caution.is_overcome(2 * CALM, false, true));
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Grip {
     settled: AtomicU64,
     /// The same since the last one that was worn.
     calm: AtomicU64,
+    /// Whether the last delivery that arrived was the first of its message.
+    fresh: AtomicBool,
     topic: String,
     names: Names,
     hold: Mutex<Hold<Arc<Arrived>>>,
@@ -75,6 +77,7 @@ impl Grip {
             over: watch::Sender::new(false),
             settled: AtomicU64::new(0),
             calm: AtomicU64::new(0),
+            fresh: AtomicBool::new(false),
             topic: topic.to_owned(),
             names,
             hold: Mutex::new(Hold::new(ordered)),
@@ -105,6 +108,12 @@ impl Grip {
         self.calm.load(Ordering::Relaxed)
     }
 
+    /// Whether the broker had nothing to deliver again when it sent the last delivery: it sends that
+    /// first. Then what is given back now comes first, in its place.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
     /// Whether it has something unsettled that is worn.
     pub(crate) fn has_worn(&self) -> bool {
         self.hold().any(|arrived| self.is_worn(arrived))
@@ -120,6 +129,7 @@ impl Grip {
         let lapin::message::Delivery { routing_key, redelivered, properties, data, acker, .. } =
             delivery;
         let earlier = envelope::earlier_deliveries(&properties, redelivered);
+        self.fresh.store(earlier == 0, Ordering::Relaxed);
         let (payload, now) = (envelope::payload(data), now());
         let read =
             envelope::message(&self.topic, routing_key.as_str(), &properties, payload.clone(), now);

@@ -145,7 +145,8 @@ impl RabbitSubscriber {
     async fn ensure_open(&mut self) -> Result<(), Failure> {
         match &self.open {
             Some(open) if open.grip.is_up() => {
-                if !self.caution.is_overcome(open.grip.calm(), open.grip.has_worn()) {
+                let grip = &open.grip;
+                if !self.caution.is_overcome(grip.calm(), grip.has_worn(), grip.is_fresh()) {
                     return Ok(());
                 }
                 // The prefetch of a consumer cannot be changed.

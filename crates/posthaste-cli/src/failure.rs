@@ -1,5 +1,5 @@
 //! How a command ends when it does not end well: one sentence, findings if there are any, and an
-//! exit status (1 failed, 2 wrong use).
+//! exit status (1 failed, 2 wrong use, 3 nothing can be said).
 
 use std::error::Error;
 use std::io;
@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     },
     /// It has said all there is to say and failed: exit status 1.
     Told,
+    /// It has said that there is too little to say anything: exit status 3.
+    Invalid,
     /// Nobody reads the output any more, which is no mistake: exit status 0.
     Closed,
 }
@@ -82,6 +84,7 @@ impl Failure {
         match self {
             Self::Usage { .. } => ExitCode::from(2),
             Self::Failed { .. } | Self::Told => ExitCode::from(1),
+            Self::Invalid => ExitCode::from(3),
             Self::Closed => ExitCode::SUCCESS,
         }
     }
@@ -136,6 +139,7 @@ mod tests {
             (Failure::usage("wrong"), ExitCode::from(2)),
             (Failure::failed("failed"), ExitCode::from(1)),
             (Failure::Told, ExitCode::from(1)),
+            (Failure::Invalid, ExitCode::from(3)),
             (Failure::Closed, ExitCode::SUCCESS),
         ] {
             assert_eq!(failure.exit_code(), status);

@@ -101,7 +101,7 @@ impl Output {
         let (message, findings) = match failure {
             Failure::Usage { message, findings } => (message, findings.as_slice()),
             Failure::Failed { message } => (message, [].as_slice()),
-            Failure::Told | Failure::Closed => return,
+            Failure::Told | Failure::Invalid | Failure::Closed => return,
         };
         let message = redact::text(message);
         if self.json {

@@ -88,9 +88,13 @@ fn a_person_is_told_what_was_done_and_where_the_files_are() {
     assert!(ended.err.contains("committed"), "progress: {}", ended.err);
     let [folder] = folders(&place).try_into().expect("one folder");
     assert!(ended.out.contains(&folder), "{folder} in {}", ended.out);
-    for file in ["app.db", "bus.db", "shipping.db", "billing.db", "shipping.arrivals"] {
+    for file in ["app.db", "bus.db", "shipping.db", "billing.db", "history.jsonl"] {
         assert!(place.path(&folder).join(file).exists(), "{file}");
     }
+    let history = place.path(&folder).join("history.jsonl").display().to_string();
+    let report = place.run(["verify", &history, "--acknowledged", "60", "--json"]).with(0).json();
+    assert_eq!(report["counts"]["committed"], 60, "{report}");
+    assert_eq!((&report["counts"]["faults"], &report["verdict"]), (&1.into(), &"kept".into()));
     let bus = format!("bus://{}", place.path(&folder).join("bus.db").display());
     let database = format!("sqlite://{}", place.path(&folder).join("app.db").display());
     let status = place.run(["status", "--database", &database, "--broker", &bus, "--json"]);
@@ -101,14 +105,19 @@ fn a_person_is_told_what_was_done_and_where_the_files_are() {
 /// Runs the demo with one rule broken; one of these counts must show it.
 fn is_noticed(name: &str, counts: &[&str]) {
     let place = Place::new();
-    let arguments = ["--json", "--messages", "400", "--kills", "10", "--sabotage", name];
+    let arguments = ["--json", "--keep", "--messages", "400", "--kills", "10", "--sabotage", name];
     let ended = demo(&place, &arguments).with(1);
     let result = result(&ended);
     assert_eq!(result["verdict"], "broken", "{result}");
     assert_eq!(result["sabotage"], name);
     let found = counts.iter().any(|count| result[*count].as_u64().is_some_and(|found| found > 0));
     assert!(found, "{counts:?} in {result}");
-    assert_eq!(folders(&place), [""; 0]);
+    let [folder] = folders(&place).try_into().expect("one folder");
+    let history = place.path(&folder).join("history.jsonl").display().to_string();
+    let report = place.run(["verify", &history, "--json"]).with(1).json();
+    for count in ["lost", "phantom", "order_violations", "double_effects"] {
+        assert_eq!(report["counts"][count], result[count], "{count} in {report}");
+    }
 }
 
 #[test]

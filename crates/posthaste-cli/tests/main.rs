@@ -15,3 +15,4 @@ mod secrets;
 mod servers;
 mod settings;
 mod subscribe;
+mod verify;

@@ -120,7 +120,7 @@ impl Postgres {
     pub async fn standby(&self) -> Self {
         let postgres = self.clone();
         blocking(move || {
-            let options = postgres.server.options.clone();
+            let options = PostgresOptions { data_below: None, ..postgres.server.options.clone() };
             Self::start_with(options, |server| server.copy_cluster(postgres.port()))
         })
         .await
@@ -285,7 +285,8 @@ impl Server {
     }
 
     fn data(&self) -> PathBuf {
-        self.guardian.directory().join("data")
+        let below = self.options.data_below.as_deref();
+        below.unwrap_or(self.guardian.directory()).join("data")
     }
 
     fn log_file(&self) -> PathBuf {
@@ -304,7 +305,14 @@ impl Server {
 
     fn make_cluster(&self) {
         let mut initdb = self.program("initdb");
-        initdb.args(["--auth=trust", "--no-sync", "--username=postgres", "--encoding=UTF8"]);
+        if self.options.data_below.is_some() {
+            let made = fs::create_dir(self.data());
+            let given = made.and_then(|()| self.account.map_or(Ok(()), |it| it.give(&self.data())));
+            given.expect("the folder for the cluster can be written to");
+        } else {
+            initdb.arg("--no-sync");
+        }
+        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8"]);
         initdb.args(["--locale=C", "--no-instructions", "--pgdata"]).arg(self.data());
         if let Err(reason) = command::run(&mut initdb, "", START) {
             panic!("PostgreSQL: no cluster: {reason}");

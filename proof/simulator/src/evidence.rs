@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use posthaste_history::{
-    Committed, Consumer, DeadLetter, Delivered, Effect, History, Transaction, check,
+use posthaste_history::event::{
+    Commit, CommitAnswer, ConsumerStarted, DeadLetter, Delivered, Effect, Rest, Row, Transaction,
 };
+use posthaste_history::{Event, Floors, History, check};
 
 use crate::message::digest;
 use crate::scenario::CONSUMERS;
@@ -13,36 +14,55 @@ use crate::verdict::Wrong;
 use crate::witness::{Fate, Standing, audience};
 use crate::world::World;
 
+/// Who notes what is there at the end.
+const NODE: &str = "the simulator";
+
+/// A history that is told at its end, in this order.
+#[derive(Default)]
+struct Account {
+    history: History,
+    moment: u64,
+}
+
+impl Account {
+    fn note(&mut self, event: impl Into<Event>) {
+        self.moment += 1;
+        self.history.note(self.moment, NODE, event);
+    }
+
+    fn note_commit(&mut self, number: u32, answer: CommitAnswer) {
+        self.note(Commit { transaction: None, ids: vec![id(number)], answer });
+    }
+}
+
 impl World {
     /// Has the checker of histories look at a world at rest.
     pub(crate) fn have_it_checked(&mut self) {
-        let report = check(&self.evidence());
-        if let Some(violation) = report.witnesses.first() {
+        let report = check(&self.evidence(), &Floors::default());
+        if let Some(violation) = report.witnesses().next() {
             self.witness.blame(Wrong::Judged, None, violation.to_string());
         }
     }
 
     fn evidence(&self) -> History {
-        let consumers = CONSUMERS.iter().map(|(name, topics)| Consumer {
-            name: (*name).to_owned(),
-            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
-        });
-        let mut history = History { consumers: consumers.collect(), ..History::default() };
+        let mut account = Account::default();
+        for (name, topics) in CONSUMERS {
+            let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+            let consumer = name.to_owned();
+            account.note(ConsumerStarted { consumer, topics, ..ConsumerStarted::default() });
+        }
         let mut stated: BTreeMap<usize, u64> = BTreeMap::new();
         for (number, fate) in (0..).zip(&self.witness.fates) {
             match fate.standing {
-                Standing::Committed => self.tell_of(number, fate, &mut history, &mut stated),
-                Standing::RolledBack => history.rolled_back.push(id(number)),
+                Standing::Committed => self.tell_of(number, fate, &mut account, &mut stated),
+                Standing::RolledBack => account.note_commit(number, CommitAnswer::RolledBack),
                 _ => {}
             }
         }
-        let business = self.database.state.business.iter();
-        history.transactions = business
-            .map(|place| Transaction {
-                id: place.to_string(),
-                messages: stated.get(place).copied().unwrap_or(0),
-            })
-            .collect();
+        for place in &self.database.state.business {
+            let messages = stated.get(place).copied().unwrap_or(0);
+            account.note(Transaction { id: place.to_string(), messages });
+        }
         for (queue, number) in &self.witness.arrivals {
             let Some(fate) = self.fate_of(*number) else { continue };
             // What a server lost that had committed it is no invention of ours.
@@ -50,10 +70,12 @@ impl World {
                 fate.message.as_ref().filter(|_| fate.standing != Standing::Forgotten)
             {
                 let (consumer, digest) = (CONSUMERS[*queue].0.to_owned(), digest(message));
-                history.deliveries.push(Delivered { consumer, id: id(*number), digest });
+                let (id, attempt, database_time) = (id(*number), None, None);
+                account.note(Delivered { consumer, id, digest, attempt, database_time });
             }
         }
-        history
+        account.note(Rest::default());
+        account.history
     }
 
     fn fate_of(&self, number: u32) -> Option<&Fate> {
@@ -64,7 +86,7 @@ impl World {
         &self,
         number: u32,
         fate: &Fate,
-        history: &mut History,
+        account: &mut Account,
         stated: &mut BTreeMap<usize, u64>,
     ) {
         let Some(message) = &fate.message else { return };
@@ -78,30 +100,32 @@ impl World {
         let key = message.key.clone().filter(|_| ordered);
         let rebinds = self.witness.rebinds;
         let key = key.map(|key| if rebinds { format!("{key} {}", message.kind) } else { key });
-        history.acknowledged.push(id(number));
-        history.committed.push(Committed {
+        account.note_commit(number, CommitAnswer::Committed);
+        account.note(Row {
             id: id(number),
             topic: message.topic.clone(),
             key,
-            stated: fate.stated_at,
-            committed: fate.committed_at,
             digest: digest(message),
+            position: None,
             transaction: place.map(|place| place.to_string()),
+            stated: Some(fate.stated_at),
+            committed: Some(fate.committed_at),
+            due: None,
+            request: None,
         });
         let state = &self.database.state;
         let kept = state.held.contains_key(&fate.seq) || state.letters.contains_key(&fate.seq);
         if kept || fate.given_up || fate.unwanted {
-            history.dead_letters.push(DeadLetter { id: id(number), consumer: None });
+            account.note(DeadLetter { id: id(number), consumer: None });
         }
         for queue in audience(&message.topic) {
             let consumer = CONSUMERS[queue].0.to_owned();
             for _ in 0..fate.effects[queue] {
                 let (consumer, digest) = (consumer.clone(), digest(message));
-                history.effects.push(Effect { consumer, id: id(number), digest });
+                account.note(Effect { consumer, id: id(number), digest });
             }
             if fate.buried[queue] {
-                let letter = DeadLetter { id: id(number), consumer: Some(consumer) };
-                history.dead_letters.push(letter);
+                account.note(DeadLetter { id: id(number), consumer: Some(consumer) });
             }
         }
     }

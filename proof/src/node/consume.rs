@@ -9,13 +9,14 @@ use posthaste::{
     Consumer, ConsumerOptions, Draft, Event, Handler, HandlerError, Message, Outbox, RetryPolicy,
     Subscription, reject,
 };
+use posthaste_history::event::Handling;
 
 use super::Consuming;
 use super::run::Site;
 use super::witness::Witness;
 use crate::Failure;
 use crate::carrier::Carrier;
-use crate::evidence::{Evidence, Sight};
+use crate::evidence::Evidence;
 use crate::ground::{Counter, Ground};
 use crate::ledger::Ledger;
 use crate::shop::{BOOKS, Behaviour, Order, Receipt, TILL};
@@ -41,7 +42,8 @@ impl<D: Counter> Handler<D::Connection> for Till<D> {
         message: &Message,
     ) -> Result<(), HandlerError> {
         let id = message.id.to_string();
-        self.evidence.note(Sight::Attempted { consumer: TILL.to_owned(), id: id.clone() })?;
+        let entered = Handling { consumer: TILL.to_owned(), id: id.clone(), attempt: None };
+        self.evidence.note(entered)?;
         let receipt =
             Receipt { customer: order.customer.clone(), amount: order.amount, order: id.clone() };
         let receipt_id = self.outbox.publish(connection, &receipt).await?;

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use posthaste::core::{BrokerError, Delivery, Subscriber};
+use posthaste_history::event::Delivered;
 
-use crate::evidence::{Evidence, Sight};
+use crate::evidence::Evidence;
 use crate::shop;
 
 /// A subscriber that notes.
@@ -21,11 +22,12 @@ impl Subscriber for Witness {
     async fn receive(&mut self, max: usize) -> Result<Vec<Delivery>, BrokerError> {
         let deliveries = self.inner.receive(max).await?;
         for delivery in &deliveries {
-            let noted = self.evidence.note(Sight::Delivered {
+            let noted = self.evidence.note(Delivered {
                 consumer: self.consumer.clone(),
                 id: delivery.message.id.to_string(),
                 digest: shop::digest(&delivery.message),
-                attempt: delivery.attempt,
+                attempt: Some(delivery.attempt),
+                database_time: None,
             });
             noted.map_err(|cause| BrokerError::failed(format!("no evidence: {cause}")))?;
         }

@@ -9,7 +9,7 @@ use super::Writing;
 use super::run::Site;
 use crate::Failure;
 use crate::chance::Chance;
-use crate::evidence::{Sight, moment};
+use crate::evidence::{acknowledged, moment, rolled_back};
 use crate::ground::{Counter, Ground};
 use crate::ledger::{Ledger, Placed, Undo};
 use crate::shop::{Behaviour, Order};
@@ -84,10 +84,10 @@ impl<S: Counter, D: Ground> Clerk<S, D> {
         self.note_regret(never)?;
         if self.chance.one(self.writing.rollback_one_in.max(1)) {
             transaction.undo().await?;
-            return self.site.evidence.note(Sight::RolledBack { ids });
+            return self.site.evidence.note(rolled_back(ids));
         }
         self.outbox.commit(transaction).await?;
-        self.site.evidence.note(Sight::Acknowledged { ids })
+        self.site.evidence.note(acknowledged(ids))
     }
 
     /// States an order in a savepoint and takes it back. Whatever becomes of the transaction, it
@@ -111,7 +111,7 @@ impl<S: Counter, D: Ground> Clerk<S, D> {
 
     fn note_regret(&self, never: Option<MessageId>) -> Result<(), Failure> {
         match never {
-            Some(id) => self.site.evidence.note(Sight::RolledBack { ids: vec![id.to_string()] }),
+            Some(id) => self.site.evidence.note(rolled_back(vec![id.to_string()])),
             None => Ok(()),
         }
     }

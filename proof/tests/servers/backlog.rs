@@ -10,8 +10,8 @@ use posthaste_proof::node::Relaying;
 use posthaste_proof::{Failure, Job, Process};
 use tokio::time::Instant;
 
-use super::site::{ORDERS, Site};
-use crate::rig::number;
+use posthaste_proof::rig::number;
+use posthaste_proof::site::{ORDERS, Site};
 
 /// The variable that sets the length of the backlog.
 const VARIABLE: &str = "POSTHASTE_BACKLOG";

@@ -15,9 +15,9 @@ use posthaste_servers::{Direction, PostgresOptions, Proxy, RabbitMq, RabbitMqOpt
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use super::site::{Site, moment, relay};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers};
+use posthaste_proof::site::{Site, moment, relay};
 
 /// The program of the writers.
 const WRITER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/writer.py");
@@ -119,9 +119,9 @@ async fn everything_goes_wrong_at_once_and_nothing_is_lost() -> Result<(), Failu
     for writer in writers {
         writer.end().await?;
     }
-    let truth = site.judged(crew).await?;
+    let truth = site.judged(crew, 200).await?;
     truth.is_worth(200, 1)?;
-    assert!(truth.report.rolled_back >= 20, "too few were rolled back: {:?}", truth.report);
+    assert!(truth.report.counts.rolled_back >= 20, "too few were rolled back: {:?}", truth.report);
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()
 }

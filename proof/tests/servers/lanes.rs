@@ -7,9 +7,9 @@ use posthaste_proof::Job;
 use posthaste_proof::chance::Chance;
 use posthaste_proof::node::Relaying;
 
-use super::site::{Site, WINDOW, moment};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers, number};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers, number};
+use posthaste_proof::site::{Site, WINDOW, moment};
 
 /// A run with fewer acknowledged messages proves nothing.
 const ENOUGH: usize = 300;
@@ -42,8 +42,7 @@ async fn killed(relays: u32, kills: u32, seed: u64) -> Result<(), Failure> {
         }
     }
     site.goes_on(50).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(ENOUGH, 0)?;
+    let truth = site.judged(crew, ENOUGH).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     let most = u64::from(kills) * u64::try_from(WINDOW)?;
     assert!(truth.copies <= most, "{} copies of {kills} kills", truth.copies);
@@ -80,8 +79,7 @@ async fn a_relay_paused_beyond_its_leases_settles_nothing_in_them() -> Result<()
         crew.member(&name)?.resume()?;
     }
     site.goes_on(50).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(ENOUGH, 0)?;
+    let truth = site.judged(crew, ENOUGH).await?;
     assert!(pauses >= 3, "only {pauses} times a relay was paused that led anything");
     let changes: usize = truth.tokens.values().map(|tokens| changes(tokens)).sum();
     assert!(changes >= pauses, "the lanes changed hands {changes} times in {pauses} pauses");
@@ -116,8 +114,7 @@ async fn another_number_of_lanes_loses_doubles_and_reorders_nothing() -> Result<
         site.world.until(&divided, 1, SOON).await?;
         site.goes_on(40).await?;
     }
-    let truth = site.judged(crew).await?;
-    truth.is_worth(ENOUGH, 0)?;
+    let truth = site.judged(crew, ENOUGH).await?;
     assert_eq!(truth.copies, 0, "no fault, no copy");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()

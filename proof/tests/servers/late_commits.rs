@@ -6,15 +6,15 @@ use std::time::Duration;
 use posthaste::Outbox;
 use posthaste::core::MessageId;
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::Sight;
+use posthaste_proof::evidence::{acknowledged, rolled_back};
 use posthaste_proof::node::Writing;
 use posthaste_proof::shop::{Behaviour, Order};
 use posthaste_proof::{Failure, Job};
 use posthaste_servers::{Postgres, PostgresOptions, rabbitmq_or_skip, skip};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::site::{Site, moment};
-use crate::rig::{order, state};
+use posthaste_proof::rig::{order, state};
+use posthaste_proof::site::{Site, moment};
 
 /// Transactions that are prepared.
 const PREPARED: u64 = 6;
@@ -57,12 +57,11 @@ async fn what_commits_late_is_sent_and_holds_up_nobody() -> Result<(), Failure> 
         finish(&site, number, ids, number % 3 != 2).await?;
     }
     site.goes_on(20).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
-    assert!(truth.report.rolled_back >= 20, "too few were rolled back: {:?}", truth.report);
+    let truth = site.judged(crew, 200).await?;
+    assert!(truth.report.counts.rolled_back >= 20, "too few were rolled back: {:?}", truth.report);
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     let prepared: Vec<_> =
-        truth.history.transactions.iter().filter(|one| one.id.contains("of the test")).collect();
+        truth.transactions().filter(|one| one.id.contains("of the test")).collect();
     assert_eq!(prepared.len(), 4, "those that were committed are there: {prepared:?}");
     site.world.remove()
 }
@@ -94,8 +93,8 @@ pub(super) async fn finish(
     connection.execute(AssertSqlSafe(format!("{act} prepared 'late {number}'"))).await?;
     connection.close().await?;
     site.world.evidence.note(match commit {
-        true => Sight::Acknowledged { ids },
-        false => Sight::RolledBack { ids },
+        true => acknowledged(ids),
+        false => rolled_back(ids),
     })
 }
 
@@ -114,11 +113,10 @@ async fn a_low_number_that_commits_last_is_not_skipped() -> Result<(), Failure> 
     site.end_writers(&mut crew).await?;
     connection.execute("commit").await?;
     let committed = ids.iter().map(MessageId::to_string).collect();
-    site.world.evidence.note(Sight::Acknowledged { ids: committed })?;
+    site.world.evidence.note(acknowledged(committed))?;
     let booked = format!("select count(*) from shop_effect where message = '{}'", ids[0]);
     site.world.until(&booked, 1, Duration::from_secs(10)).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(500, 0)?;
+    let truth = site.judged(crew, 500).await?;
     assert_eq!(truth.copies, 0, "no fault, no copy");
     site.world.remove()
 }

@@ -12,9 +12,9 @@ use posthaste_proof::node::RabbitTuning;
 use posthaste_proof::{Failure, Job};
 use posthaste_servers::{Direction, Proxy};
 
-use super::site::{Site, moment, relay};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers};
+use posthaste_proof::site::{Site, moment, relay};
 
 /// Longer than a call of publish may take here.
 const STALL: Duration = Duration::from_millis(2600);
@@ -88,8 +88,7 @@ async fn a_line_to_the_broker_that_is_cut_before_the_confirm() -> Result<(), Fai
         Lines::lose_replies(line).await;
     }
     site.goes_on(20).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
+    let truth = site.judged(crew, 200).await?;
     assert!(truth.copies >= 1, "no confirm was lost");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     lines.site.world.remove()
@@ -112,8 +111,7 @@ async fn a_line_to_the_broker_with_every_fault_there_is() -> Result<(), Failure>
         assert!(site.vhost.close_connections().await > 0, "nobody was connected");
     }
     site.goes_on(20).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
+    let truth = site.judged(crew, 200).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     lines.site.world.remove()
 }
@@ -132,8 +130,7 @@ async fn a_line_to_the_database_whose_replies_are_lost() -> Result<(), Failure> 
         Lines::lose_replies(line).await;
     }
     site.goes_on(20).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
+    let truth = site.judged(crew, 200).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     lines.site.world.remove()
 }
@@ -150,8 +147,7 @@ async fn a_line_to_the_database_with_every_fault_there_is() -> Result<(), Failur
         line.heal().await;
     }
     site.goes_on(20).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
+    let truth = site.judged(crew, 200).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     lines.site.world.remove()
 }
@@ -200,8 +196,7 @@ async fn a_relay_that_its_database_does_not_hear_is_replaced() -> Result<(), Fai
     let chance = Chance::from_environment(265);
     let Some(lines) = Lines::new(&chance).await? else { return Ok(()) };
     let crew = lines.silenced(&[Direction::ToServer, Direction::ToClient]).await?;
-    let truth = lines.site.judged(crew).await?;
-    truth.is_worth(150, 0)?;
+    let truth = lines.site.judged(crew, 150).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     lines.site.world.remove()
 }
@@ -259,8 +254,7 @@ async fn a_reply_that_never_comes_is_not_waited_for_without_end() -> Result<(), 
         line.heal().await;
         lines.site.goes_on(40).await?;
     }
-    let truth = lines.site.judged(crew).await?;
-    truth.is_worth(100, 0)?;
+    let truth = lines.site.judged(crew, 100).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     lines.site.world.remove()
 }

@@ -11,5 +11,4 @@ mod lines_cut;
 mod promotion;
 mod rolling;
 mod sabotage;
-mod site;
 mod unroutable;

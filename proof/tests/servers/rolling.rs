@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use posthaste_history::Event;
 use posthaste_proof::chance::Chance;
-use posthaste_proof::evidence::Sight;
 use posthaste_proof::node::Relaying;
 use posthaste_proof::{Failure, Job};
 
-use super::site::{Site, moment};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers};
+use posthaste_proof::site::{Site, moment};
 
 /// How often each node is replaced.
 const ROUNDS: usize = 5;
@@ -39,14 +39,13 @@ async fn a_rolling_restart_makes_no_copies() -> Result<(), Failure> {
         }
         site.goes_on(20).await?;
     }
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
+    let truth = site.judged(crew, 200).await?;
     assert_eq!(truth.copies, 0, "an orderly end makes no copies");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     let mut entered: BTreeMap<String, usize> = BTreeMap::new();
     for line in site.world.evidence.lines()? {
-        if let Sight::Attempted { id, .. } = line.sight {
-            *entered.entry(id).or_default() += 1;
+        if let Event::Handling(handling) = line.event {
+            *entered.entry(handling.id).or_default() += 1;
         }
     }
     let twice: Vec<_> = entered.iter().filter(|(_, times)| **times > 1).collect();

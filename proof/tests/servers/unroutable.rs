@@ -9,9 +9,9 @@ use posthaste_proof::node::RabbitTuning;
 use posthaste_proof::shop::{Order, Receipt};
 use serde_json::json;
 
-use super::site::{FILED, ORDERS, RECEIPTS, Site};
-use crate::crew::Crew;
-use crate::rig::{SOON, consumers, number};
+use posthaste_proof::crew::Crew;
+use posthaste_proof::rig::{SOON, consumers, number};
+use posthaste_proof::site::{FILED, ORDERS, RECEIPTS, Site};
 
 /// Entries that are set aside.
 const ASIDE: &str = "select count(*) from posthaste_held where state = 'unroutable'";
@@ -50,8 +50,7 @@ async fn what_nobody_is_bound_to_is_set_aside_and_sent_later() -> Result<(), Fai
         site.vhost.bind(Receipt::TOPIC, RECEIPTS, "#").await;
         site.world.until(FILED, filed + 60, SOON).await?;
     }
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
+    let truth = site.judged(crew, 200).await?;
     assert_eq!(truth.copies, 0, "what was returned was not sent, and what was sent is not again");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()
@@ -75,8 +74,7 @@ async fn an_exchange_that_is_deleted_is_declared_again_and_nothing_is_lost() -> 
         let filed = number(&site.world, FILED).await?;
         site.world.until(FILED, filed + 40, SOON).await?;
     }
-    let truth = site.judged(crew).await?;
-    truth.is_worth(200, 0)?;
+    let truth = site.judged(crew, 200).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()
 }
@@ -118,8 +116,7 @@ async fn queues_that_are_missing_are_waited_for() -> Result<(), Failure> {
         }
     }
     site.goes_on(30).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(100, 0)?;
+    let truth = site.judged(crew, 100).await?;
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()
 }
@@ -132,7 +129,7 @@ async fn where_nothing_is_declared_everything_waits_for_the_operator() -> Result
     site.world.rabbit = RabbitTuning { declare: false, ..site.world.rabbit };
     let mut crew = Crew::of(&site.world);
     for number in 1..=2 {
-        crew.add(&format!("relay {number}"), [super::site::relay()]).await?;
+        crew.add(&format!("relay {number}"), [posthaste_proof::site::relay()]).await?;
     }
     site.add_writers(&mut crew).await?;
     site.world.until(ASIDE, 60, SOON).await?;
@@ -145,8 +142,7 @@ async fn where_nothing_is_declared_everything_waits_for_the_operator() -> Result
     }
     crew.add("consumer", consumers()).await?;
     site.goes_on(100).await?;
-    let truth = site.judged(crew).await?;
-    truth.is_worth(100, 0)?;
+    let truth = site.judged(crew, 100).await?;
     assert_eq!(truth.copies, 0, "no fault, no copy");
     assert!(truth.dead.is_empty(), "nothing was to be given up: {:?}", truth.dead);
     site.world.remove()

@@ -1,6 +1,7 @@
 //! Campaigns that prove the promise: each is a program of its own, started here, whose last line is
 //! one JSON object; a row of the ledger says that it was run, on what, and how it went.
 
+mod faults;
 mod ledger;
 mod sabotage;
 mod simulate;
@@ -15,11 +16,22 @@ use crate::command::stream;
 use crate::terminal::say;
 use crate::workspace::{Workspace, cargo};
 
-/// A campaign by name.
-type Campaign = (&'static str, fn(&Workspace, &[String]) -> Outcome<Proof>);
+/// Runs the campaign of this name with the options behind it.
+type Campaign = fn(&Workspace, &str, &[String]) -> Outcome<Proof>;
 
-/// All of them. A new one is a file beside this and a line here.
-const CAMPAIGNS: [Campaign; 2] = [("simulate", simulate::run), ("sabotage", sabotage::run)];
+/// All of them by name. A new kind is a file beside this and a line here.
+const CAMPAIGNS: [(&str, Campaign); 10] = [
+    ("simulate", simulate::run),
+    ("sabotage", sabotage::run),
+    ("relay-kill", faults::run),
+    ("consumer-kill", faults::run),
+    ("writer-kill", faults::run),
+    ("every-kill", faults::run),
+    ("database-kill", faults::run),
+    ("power-sqlite", faults::run),
+    ("power-bus", faults::run),
+    ("power-postgres", faults::run),
+];
 
 /// What came of a campaign.
 #[derive(Debug)]
@@ -28,6 +40,11 @@ struct Proof {
     summary: Value,
     kept: bool,
     seconds: f64,
+}
+
+/// The names of all campaigns, for people.
+pub(crate) fn names() -> String {
+    CAMPAIGNS.map(|(name, _)| name).join(", ")
 }
 
 /// Whether there is a campaign of this name.
@@ -44,8 +61,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome<bool> 
     let json = options.iter().any(|option| option == "--json");
     let passed: Vec<String> =
         options.iter().filter(|option| *option != "--no-ledger").cloned().collect();
-    let proof = campaign(workspace, &passed)?;
-    if !silent {
+    let proof = campaign(workspace, name, &passed)?;
+    let verdict = proof.summary["verdict"].as_str();
+    // What was skipped, or met nothing, proves nothing either way.
+    if !silent && matches!(verdict, Some("kept" | "broken")) {
         ledger::append(&workspace.root, name, &proof)?;
     }
     if json {
@@ -66,23 +85,23 @@ fn build(workspace: &Workspace, package: &str) -> Outcome<PathBuf> {
     Ok(workspace.target.join("release").join(package))
 }
 
-/// Runs a program, shows what it prints, and takes its last line for its summary.
+/// Runs a program, shows what it prints, and takes for its summary the last object that it prints:
+/// what it says beside that comes through another pipe, and perhaps later.
 fn carry_out(program: &Path, command: &str, options: &[String]) -> Outcome<Proof> {
     let begun = Instant::now();
-    let mut last = String::new();
+    let mut summary = None;
     let mut all: Vec<&str> = vec![command];
     all.extend(options.iter().map(String::as_str).filter(|option| *option != "--json"));
     all.push("--json");
     let status = stream(std::process::Command::new(program).args(all), |line| {
-        if !last.is_empty() {
-            say(&last)?;
+        match serde_json::from_str::<Value>(line) {
+            Ok(object) if object.is_object() => summary = Some(object),
+            _ => say(line)?,
         }
-        line.clone_into(&mut last);
         Ok(())
     })?;
     let seconds = begun.elapsed().as_secs_f64();
-    let summary: Value = serde_json::from_str(&last)
-        .map_err(|_| format!("{command} ended without a summary, but with: {last}"))?;
+    let summary = summary.ok_or_else(|| format!("{command} ended without a summary: {status}"))?;
     let kept = status.success() && summary["verdict"] == "kept";
     Ok(Proof { summary, kept, seconds })
 }

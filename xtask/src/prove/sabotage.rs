@@ -4,7 +4,7 @@ use super::{Proof, build, carry_out};
 use crate::Outcome;
 use crate::workspace::Workspace;
 
-pub(super) fn run(workspace: &Workspace, options: &[String]) -> Outcome<Proof> {
+pub(super) fn run(workspace: &Workspace, _name: &str, options: &[String]) -> Outcome<Proof> {
     let program = build(workspace, "posthaste-simulator")?;
     carry_out(&program, "sabotage", options)
 }

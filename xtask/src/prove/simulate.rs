@@ -5,7 +5,7 @@ use crate::Outcome;
 use crate::terminal::say;
 use crate::workspace::Workspace;
 
-pub(super) fn run(workspace: &Workspace, options: &[String]) -> Outcome<Proof> {
+pub(super) fn run(workspace: &Workspace, _name: &str, options: &[String]) -> Outcome<Proof> {
     let program = build(workspace, "posthaste-simulator")?;
     let proof = carry_out(&program, "simulate", options)?;
     if !options.iter().any(|option| option == "--json") {

@@ -14,6 +14,7 @@ mod publish;
 mod run;
 mod status;
 mod subscribe;
+mod verify;
 
 use clap::Subcommand;
 
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Subscribe(subscribe::Arguments),
     Lanes(lanes::Arguments),
     Adopt(adopt::Arguments),
+    Verify(verify::Arguments),
 }
 
 impl Command {
@@ -61,6 +63,7 @@ impl Command {
             Self::Subscribe(arguments) => Box::pin(subscribe::run(arguments, context)).await,
             Self::Lanes(arguments) => Box::pin(lanes::run(&arguments, context)).await,
             Self::Adopt(arguments) => Box::pin(adopt::run(&arguments, context)).await,
+            Self::Verify(arguments) => verify::run(&arguments, context),
         }
     }
 }

@@ -1,50 +1,22 @@
-//! The log of what arrives at a consumer, which outlives the process that writes it.
+//! What arrives at a consumer, noted before anybody sees it, and what of it must be as it was
+//! stated.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 
 use posthaste_core::{Delivery, Headers, Message};
-use posthaste_history::{Delivered, Digest};
+use posthaste_history::event::Delivered;
+use posthaste_history::{Digest, Event, Journal};
 
-/// Appends arrivals to a file: one line each, in the order of arrival. What was written is there
-/// also if the process is killed at once.
-#[derive(Debug)]
-pub(super) struct ArrivalLog(File);
-
-impl ArrivalLog {
-    /// Opens the log and ends a line that a killed process may have left unfinished.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        file.write_all(b"\n")?;
-        Ok(Self(file))
-    }
-
-    /// Notes deliveries, before anybody has seen them.
-    pub(super) fn note(&mut self, deliveries: &[Delivery]) -> io::Result<()> {
-        let lines: String = deliveries.iter().map(|one| line(&one.message)).collect();
-        self.0.write_all(lines.as_bytes())
-    }
+/// Notes deliveries, in the order of arrival. One of which the note was left unfinished is an
+/// arrival that nobody has seen, and the message comes again.
+pub(super) fn note(journal: &Journal, consumer: &str, deliveries: &[Delivery]) -> io::Result<()> {
+    journal.note_all(deliveries.iter().map(|delivery| arrival(consumer, &delivery.message)))
 }
 
-fn line(message: &Message) -> String {
-    format!("{} {:016x}\n", message.id, digest_of(message))
-}
-
-/// Reads the log of one consumer. A line that was left unfinished is an arrival that nobody has
-/// seen, and the message comes again.
-pub(super) fn read(path: &Path, consumer: &str) -> io::Result<Vec<Delivered>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error),
-    };
-    let parsed = text.lines().filter_map(|line| {
-        let (id, digest) = line.split_once(' ')?;
-        let digest = u64::from_str_radix(digest, 16).ok().filter(|_| digest.len() == 16)?;
-        Some(Delivered { consumer: consumer.to_owned(), id: id.to_owned(), digest })
-    });
-    Ok(parsed.collect())
+fn arrival(consumer: &str, message: &Message) -> Event {
+    let (consumer, id) = (consumer.to_owned(), message.id.to_string());
+    let (attempt, database_time) = (None, None);
+    Delivered { consumer, id, digest: digest_of(message), attempt, database_time }.into()
 }
 
 /// Everything of a message that has to arrive as it was stated, besides its id.
@@ -84,32 +56,4 @@ pub(super) fn digest_of(message: &Message) -> u64 {
         payload: message.payload.as_bytes(),
     };
     content.digest()
-}
-
-#[cfg(test)]
-mod tests {
-    use posthaste_core::{MessageId, Timestamp};
-
-    use super::*;
-
-    #[test]
-    fn an_unfinished_line_hides_no_other() -> io::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("log");
-        assert_eq!(read(&path, "shipping")?, []);
-        let message = |n| {
-            let id = MessageId::from_bytes([n; 16]);
-            Message::new(id, "orders", "order.placed", "{}", Timestamp::from_millis(0))
-        };
-        let whole = format!("{}{}", line(&message(1)), line(&message(2)));
-        let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
-        file.write_all(&whole.as_bytes()[..whole.len() - 5])?;
-        let mut log = ArrivalLog::open(&path)?;
-        log.0.write_all(line(&message(2)).as_bytes())?;
-        let read = read(&path, "shipping")?;
-        let ids: Vec<&str> = read.iter().map(|one| one.id.as_str()).collect();
-        assert_eq!(ids, [message(1).id.to_string(), message(2).id.to_string()]);
-        assert_eq!(read[1].digest, digest_of(&message(2)));
-        Ok(())
-    }
 }

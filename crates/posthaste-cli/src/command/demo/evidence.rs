@@ -1,63 +1,83 @@
 //! Reads what happened from the databases and files, once everything has come to rest.
 
-use std::io;
-use std::path::Path;
+use std::fs::File;
+use std::path::PathBuf;
 
 use posthaste_core::Headers;
-use posthaste_history::{Committed, Consumer, Effect, History, Report, Tally, Transaction, check};
+use posthaste_history::event::{Effect, Leftover, Rest, Row as Stored, Sum, Transaction};
+use posthaste_history::{Event, Floors, History, Report, check, moment, read};
 use serde::Deserialize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence};
 
-use super::arrivals::{self, Content};
+use super::arrivals::Content;
 use super::carrier;
+use super::site::Site;
 use super::stage::{Count, Row, Stage};
-use super::world::{CONSUMERS, TOPIC, World};
+use super::world::World;
+
+/// Who tells what is there at the end.
+const TRUTH: &str = "truth";
 
 /// What databases and files say.
 #[derive(Debug)]
 pub(super) struct Evidence {
-    /// What was committed, rolled back, delivered and done.
-    pub(super) history: History,
+    /// Everything that happened, as it stands in the file.
+    history: History,
+    /// State changes that were committed.
+    pub(super) orders: u64,
     /// What is left over where nothing should be, a sentence each.
     pub(super) leftovers: Vec<String>,
 }
 
 impl Evidence {
-    /// Reads all of them. The child must have ended.
+    /// Reads all of them and writes the whole history. The child must have ended.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of them cannot be read, or the history cannot be written.
     pub(super) async fn gather<S: Stage>(world: &World<S>) -> Result<Self, Failure> {
-        let mut history = History::default();
-        for name in CONSUMERS {
-            let (name, topics) = (name.to_owned(), vec![TOPIC.to_owned()]);
-            history.consumers.push(Consumer { name, topics });
-        }
         let site = world.site();
-        history.transactions = orders(world.shop()).await?;
-        history.committed = outbox(world.shop()).await?;
-        history.acknowledged = ids(&site.acknowledged())?;
-        history.rolled_back = ids(&site.rolled_back())?;
+        let mut truth: Vec<Event> = Vec::new();
+        let orders = orders(world.shop()).await?;
+        let number = orders.len() as u64;
+        truth.extend(orders.into_iter().map(Event::from));
+        truth.extend(outbox(world.shop()).await?.into_iter().map(Event::from));
         let mut leftovers = Vec::new();
         for (name, database) in world.consumers() {
-            let path = site.arrivals(name);
-            let arrivals = arrivals::read(&path, name).map_err(|error| unread(&path, &error))?;
-            history.deliveries.extend(arrivals);
             let effects = effects(database, name).await?;
-            history.tallies.push(tally(database, name).await?);
+            truth.push(sum(database, name).await?.into());
             leftovers.extend(of_consumer(name, database, &effects).await?);
-            history.effects.extend(effects);
+            truth.extend(effects.into_iter().map(Event::from));
         }
         leftovers.extend(of_outbox(world.shop()).await?);
         leftovers.extend(carrier::leftovers(site).await?);
-        Ok(Self { history, leftovers })
+        truth.extend(leftovers.iter().map(|what| Leftover { what: what.clone() }.into()));
+        truth.push(Rest {}.into());
+        let parts = world.consumers().map(|(name, _)| site.arrivals(name));
+        // A child that was killed early may not have begun.
+        let parts = parts.filter(|path| path.exists()).chain([site.journal()]);
+        let history = whole(site, &parts.collect::<Vec<_>>(), truth)?;
+        Ok(Self { history, orders: number, leftovers })
     }
 
     /// What follows from it.
     pub(super) fn check(&self) -> Report {
-        check(&self.history)
+        check(&self.history, &Floors::default())
     }
+}
+
+/// The history of these parts and of what is there at the end, as its file says it: what is judged
+/// here is what everybody can judge again.
+fn whole(site: &Site, parts: &[PathBuf], truth: Vec<Event>) -> Result<History, Failure> {
+    let mut history = read(parts).map_err(|error| Failure::failed(sentence(&error)))?;
+    for event in truth {
+        history.note(moment(), TRUTH, event);
+    }
+    let path = site.history();
+    let written = File::create(&path).and_then(|file| history.write(file));
+    written
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+    read(&[path]).map_err(|error| Failure::failed(sentence(&error)))
 }
 
 /// Orders, each with the number of messages that were stated with it.
@@ -77,11 +97,11 @@ struct Body {
     version: Option<u64>,
 }
 
-async fn outbox<S: Stage>(shop: &S) -> Result<Vec<Committed>, Failure> {
+async fn outbox<S: Stage>(shop: &S) -> Result<Vec<Stored>, Failure> {
     shop.outbox().await?.into_iter().map(committed).collect()
 }
 
-fn committed(row: Row) -> Result<Committed, Failure> {
+fn committed(row: Row) -> Result<Stored, Failure> {
     let odd = |what: &str, error: serde_json::Error| {
         Failure::failed(format!("message {} in the outbox has odd {what}: {error}", row.id))
     };
@@ -97,14 +117,17 @@ fn committed(row: Row) -> Result<Committed, Failure> {
         payload: &row.payload,
     };
     let (digest, version) = (content.digest(), body.version.unwrap_or(0));
-    Ok(Committed {
+    Ok(Stored {
         id: row.id,
         topic: row.topic,
         key: row.key,
-        stated: version,
-        committed: version,
         digest,
+        position: None,
         transaction: Some(body.order),
+        stated: Some(version),
+        committed: Some(version),
+        due: None,
+        request: None,
     })
 }
 
@@ -117,21 +140,12 @@ async fn effects<S: Stage>(database: &S, consumer: &str) -> Result<Vec<Effect>, 
     Ok(effects.collect())
 }
 
-async fn tally<S: Stage>(database: &S, consumer: &str) -> Result<Tally, Failure> {
-    Ok(Tally {
+async fn sum<S: Stage>(database: &S, consumer: &str) -> Result<Sum, Failure> {
+    Ok(Sum {
         consumer: consumer.to_owned(),
         effects: database.count(Count::Sum, consumer).await?,
         says: database.count(Count::Balance, consumer).await?,
     })
-}
-
-/// Lines of a list of ids.
-fn ids(path: &Path) -> Result<Vec<String>, Failure> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(unread(path, &error)),
-    }
 }
 
 async fn of_consumer<S: Stage>(
@@ -171,8 +185,4 @@ async fn of_outbox<S: Stage>(shop: &S) -> Result<Vec<String>, Failure> {
     ];
     let left = figures.into_iter().filter(|(number, _)| *number > 0);
     Ok(left.map(|(number, what)| format!("{number} {what}")).collect())
-}
-
-fn unread(path: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!("cannot read {}: {error}", path.display()))
 }

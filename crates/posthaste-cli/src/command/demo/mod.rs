@@ -13,6 +13,7 @@ mod dice;
 mod drain;
 mod evidence;
 mod gate;
+mod journal;
 mod killer;
 mod ledger;
 pub(crate) mod node;
@@ -29,6 +30,7 @@ mod writers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use posthaste_history::{Journal, moment};
 use posthaste_postgres::Postgres;
 use posthaste_sqlite::Sqlite;
 
@@ -184,6 +186,12 @@ struct Run<'r, S> {
     output: Output,
 }
 
+/// Who is told of kills.
+struct Watch<'w> {
+    board: &'w Board,
+    journal: &'w Journal,
+}
+
 impl<S: Stage> Run<'_, S> {
     /// From the first message to the evidence.
     async fn play(&self, process: &mut Process) -> Result<Outcome, Failure> {
@@ -211,15 +219,17 @@ impl<S: Stage> Run<'_, S> {
         process: &mut Process,
         board: &Arc<Board>,
     ) -> Result<Evidence, Failure> {
+        let journal = Arc::new(journal::open(self.world.site())?);
         let gate = Arc::new(Gate::new(self.arguments.messages));
         let mut dice = Dice::new(self.seed);
         let pace = writers::pace(self.arguments.messages);
-        let writers = Writers::start(self.world, &gate, board, &mut dice, pace);
+        let writers = Writers::start(self.world, &journal, &gate, board, &mut dice, pace);
         process.start()?;
         let killer = Killer::new(self.world.site(), dice);
+        let watch = Watch { board, journal: &journal };
         tokio::try_join!(
             writers.finish(),
-            self.kill_again_and_again(process, killer, &gate, board)
+            self.kill_again_and_again(process, killer, &gate, &watch)
         )?;
         drain::until_still(self.world, process, self.arguments.sabotage.is_some()).await?;
         process.stop(Duration::from_secs(15)).await?;
@@ -233,15 +243,17 @@ impl<S: Stage> Run<'_, S> {
         process: &mut Process,
         mut killer: Killer,
         gate: &Gate,
-        board: &Board,
+        watch: &Watch<'_>,
     ) -> Result<(), Failure> {
         let lives = self.arguments.kills + 1;
         for life in 1..lives {
             let to = self.arguments.messages * life / lives;
             gate.open_to(to);
             killer.strike(process, gate, to).await?;
-            board.killed(process.kills());
+            let killed = moment();
+            watch.board.killed(process.kills());
             process.start()?;
+            journal::killed(watch.journal, process.kills(), killed)?;
         }
         gate.open_to(self.arguments.messages);
         Ok(())

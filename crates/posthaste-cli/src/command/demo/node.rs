@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use posthaste::{Relay, RelayOptions, Subscription};
 use posthaste_core::{Broker, BrokerError, Database, Subscriber};
+use posthaste_history::Journal;
+use posthaste_history::event::Format;
 use posthaste_postgres::Postgres;
 use posthaste_sqlite::Sqlite;
 use tokio::sync::watch;
@@ -20,7 +22,6 @@ use crate::logging;
 use crate::settings::address::Address;
 use crate::settings::configuration::LogConfiguration;
 
-use super::arrivals::ArrivalLog;
 use super::carrier::Carrier;
 use super::recorder::Recorder;
 use super::sabotage::{self, Sabotage};
@@ -72,12 +73,12 @@ async fn work<S: Stage>(site: &Site, sabotage: Option<Sabotage>) -> Result<(), F
     let mut parts = JoinSet::new();
     for name in CONSUMERS {
         let inner = subscribe(&*broker, name).await?;
-        let log = ArrivalLog::open(&site.arrivals(name));
-        let log = log.map_err(|error| {
+        let journal = Journal::open(&site.arrivals(name), name, Format::default());
+        let journal = journal.map_err(|error| {
             Failure::failed(format!("cannot write the arrivals of {name}: {error}"))
         })?;
         let database = S::open(site, name, false)?;
-        let recorder = Box::new(Recorder { inner, log });
+        let recorder = Box::new(Recorder { inner, consumer: name, journal });
         let stop = asked(stop.clone());
         let consumer = sabotage::consumer(sabotage, name, database, recorder, stop);
         parts.spawn(async move { consumer.await.map_err(Failure::from) });

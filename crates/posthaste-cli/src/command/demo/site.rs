@@ -40,14 +40,14 @@ impl Site {
         self.folder.join(format!("{consumer}.arrivals"))
     }
 
-    /// Ids of messages whose commit was answered with success.
-    pub(super) fn acknowledged(&self) -> PathBuf {
-        self.folder.join("acknowledged.ids")
+    /// What the writers know of their transactions, and when the child was killed.
+    pub(super) fn journal(&self) -> PathBuf {
+        self.folder.join("service.jsonl")
     }
 
-    /// Ids of messages whose transaction was rolled back.
-    pub(super) fn rolled_back(&self) -> PathBuf {
-        self.folder.join("rolled-back.ids")
+    /// All that happened, as `posthaste verify` reads it.
+    pub(super) fn history(&self) -> PathBuf {
+        self.folder.join("history.jsonl")
     }
 
     /// What the child has to say.

@@ -29,13 +29,9 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether the promise was kept and nothing is left over.
+    /// Whether the promise was kept, which includes that nothing is left over.
     pub(super) fn is_kept(&self) -> bool {
-        self.report.verdict == Verdict::Kept && self.evidence.leftovers.is_empty()
-    }
-
-    fn verdict(&self) -> Verdict {
-        if self.is_kept() { Verdict::Kept } else { Verdict::Broken }
+        self.report.verdict == Verdict::Kept
     }
 
     /// Tells it, as text or as one object.
@@ -51,8 +47,8 @@ impl Outcome {
     }
 
     fn object(&self, folder: Option<&Path>) -> Value {
-        let report = &self.report;
-        let witnesses: Vec<String> = report.witnesses.iter().map(ToString::to_string).collect();
+        let report = &self.report.counts;
+        let witnesses: Vec<String> = self.report.witnesses().map(ToString::to_string).collect();
         json!({
             "committed": report.committed,
             "rolled_back": report.rolled_back,
@@ -64,7 +60,7 @@ impl Outcome {
             "phantom": report.phantom,
             "order_violations": report.order_violations,
             "double_effects": report.double_effects,
-            "verdict": self.verdict(),
+            "verdict": self.report.verdict,
             "witnesses": witnesses,
             "leftovers": self.evidence.leftovers,
             "sabotage": self.sabotage.map(Sabotage::name),
@@ -77,8 +73,8 @@ impl Outcome {
     }
 
     fn done(&self) -> String {
-        let report = &self.report;
-        let orders = self.evidence.history.transactions.len() as u64;
+        let report = &self.report.counts;
+        let orders = self.evidence.orders;
         let mut text = format!(
             "What was done\n  \
                A service placed {} orders and stated {} messages with them, in the same\n  \
@@ -105,7 +101,7 @@ impl Outcome {
     }
 
     fn checked(&self) -> String {
-        let report = &self.report;
+        let report = &self.report.counts;
         let line = |count: u64, good: &str, bad: &str| match count {
             0 => format!("  ok    {good}\n"),
             count => format!("  FAIL  {} {bad}\n", grouped(count)),
@@ -136,8 +132,10 @@ impl Outcome {
         for detail in &self.evidence.leftovers {
             text.push_str(&format!("        {detail}\n"));
         }
-        for witness in &report.witnesses {
-            text.push_str(&format!("        {witness}\n"));
+        for witness in self.report.witnesses() {
+            if !self.evidence.leftovers.contains(&witness.what) {
+                text.push_str(&format!("        {}: {}\n", witness.invariant, witness.what));
+            }
         }
         text
     }
@@ -181,6 +179,10 @@ impl Outcome {
             ("subscribe orders", "then see its messages arrive"),
         ] {
             text.push_str(&format!("  {program} {command:<34} # {why}\n"));
+        }
+        if folder.is_some() {
+            let history = self.site.history().display().to_string();
+            text.push_str(&format!("  {program} verify '{history}'\n"));
         }
         if let Some(look) = look {
             text.push_str(&format!("  {program} {look}\n"));

@@ -1,13 +1,12 @@
 //! The service: writers that change the state of a shop and state messages in the same
 //! transactions.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use posthaste::{Draft, MessageId, Outbox};
+use posthaste_history::Journal;
+use posthaste_history::event::{Commit, CommitAnswer};
 use tokio::task::JoinSet;
 
 use crate::failure::Failure;
@@ -46,6 +45,7 @@ impl Writers {
     /// Starts them; they end when the gate has let all messages pass.
     pub(super) fn start<S: Stage>(
         world: &World<S>,
+        journal: &Arc<Journal>,
         gate: &Arc<Gate>,
         board: &Arc<Board>,
         dice: &mut Dice,
@@ -57,20 +57,13 @@ impl Writers {
                 number,
                 stage: world.shop().clone(),
                 outbox: Outbox::new(world.shop().clone()),
+                journal: Arc::clone(journal),
                 board: Arc::clone(board),
                 dice: dice.split(),
                 pace,
             };
-            let (acknowledged, rolled_back) =
-                (world.site().acknowledged(), world.site().rolled_back());
             let gate = Arc::clone(gate);
-            writers.spawn(async move {
-                let diary = Diary {
-                    acknowledged: append_to(&acknowledged)?,
-                    rolled_back: append_to(&rolled_back)?,
-                };
-                writer.work(&gate, diary).await
-            });
+            writers.spawn(async move { writer.work(&gate).await });
         }
         Self(writers)
     }
@@ -90,28 +83,12 @@ impl Writers {
     }
 }
 
-/// What a writer knows for sure, written down where the checks find it.
-struct Diary {
-    acknowledged: File,
-    rolled_back: File,
-}
-
-fn append_to(path: &Path) -> Result<File, Failure> {
-    let opened = OpenOptions::new().append(true).create(true).open(path);
-    opened.map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
-}
-
-fn note(file: &mut File, ids: &[MessageId]) -> Result<(), Failure> {
-    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
-    file.write_all(lines.as_bytes())
-        .map_err(|error| Failure::failed(format!("cannot note what was committed: {error}")))
-}
-
 /// One writer.
 struct Writer<S> {
     number: u64,
     stage: S,
     outbox: Outbox<S>,
+    journal: Arc<Journal>,
     board: Arc<Board>,
     dice: Dice,
     pace: Duration,
@@ -147,7 +124,7 @@ enum Ended {
 }
 
 impl<S: Stage> Writer<S> {
-    async fn work(mut self, gate: &Gate, mut diary: Diary) -> Result<(), Failure> {
+    async fn work(mut self, gate: &Gate) -> Result<(), Failure> {
         let mut number = 0_u64;
         loop {
             let most = 1 + u32::try_from(self.dice.below(u64::from(MESSAGES))).unwrap_or(0);
@@ -155,7 +132,7 @@ impl<S: Stage> Writer<S> {
             number += 1;
             let plan = self.plan(number, leave.messages());
             let messages = u64::try_from(plan.parts.len()).unwrap_or(0);
-            if self.carry_out(&plan, &mut diary).await? {
+            if self.carry_out(&plan).await? {
                 self.board.committed(messages);
                 leave.used();
             } else {
@@ -191,10 +168,10 @@ impl<S: Stage> Writer<S> {
     }
 
     /// Whether it was committed.
-    async fn carry_out(&mut self, plan: &Plan, diary: &mut Diary) -> Result<bool, Failure> {
+    async fn carry_out(&mut self, plan: &Plan) -> Result<bool, Failure> {
         for tries in 0..TRIES {
             let reads_first = plan.reads_first && tries < OPTIMISM;
-            match Box::pin(self.attempt(plan, reads_first, diary)).await? {
+            match Box::pin(self.attempt(plan, reads_first)).await? {
                 Ended::Committed => return Ok(true),
                 Ended::RolledBack => return Ok(false),
                 Ended::Busy => {
@@ -206,12 +183,7 @@ impl<S: Stage> Writer<S> {
         Err(Failure::failed("the database stays busy; is something else using it?"))
     }
 
-    async fn attempt(
-        &self,
-        plan: &Plan,
-        reads_first: bool,
-        diary: &mut Diary,
-    ) -> Result<Ended, Failure> {
+    async fn attempt(&self, plan: &Plan, reads_first: bool) -> Result<Ended, Failure> {
         let begun = match reads_first {
             true => self.begin_reading(plan).await,
             false => self.outbox.begin().await.map_err(Trouble::from),
@@ -230,7 +202,7 @@ impl<S: Stage> Writer<S> {
             tokio::time::sleep(plan.held).await;
         }
         if plan.rolls_back {
-            note(&mut diary.rolled_back, &ids)?;
+            self.note(plan, &ids, CommitAnswer::RolledBack)?;
             S::roll_back(transaction).await?;
             return Ok(Ended::RolledBack);
         }
@@ -239,8 +211,16 @@ impl<S: Stage> Writer<S> {
         } else {
             self.outbox.commit(transaction).await?;
         }
-        note(&mut diary.acknowledged, &ids)?;
+        self.note(plan, &ids, CommitAnswer::Committed)?;
         Ok(Ended::Committed)
+    }
+
+    /// Writes down what is known for sure of a transaction, where the checks find it.
+    fn note(&self, plan: &Plan, ids: &[MessageId], answer: CommitAnswer) -> Result<(), Failure> {
+        let ids = ids.iter().map(ToString::to_string).collect();
+        let commit = Commit { transaction: Some(plan.order.clone()), ids, answer };
+        let noted = self.journal.note(commit);
+        noted.map_err(|error| Failure::failed(format!("cannot note what was committed: {error}")))
     }
 
     /// A transaction that has looked at the shop for a while before it writes.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use posthaste_proof::ground::Ground;
-use posthaste_proof::{Failure, Job, Node, Process, World};
+use crate::ground::Ground;
+use crate::{Failure, Job, Node, Process, World};
 use posthaste_sqlite::Sqlite;
 use serde::Deserialize;
 
@@ -15,11 +15,11 @@ use crate::rig::{PATIENCE, SOON};
 const ROUND: Duration = Duration::from_millis(400);
 
 /// See the module. Nodes that are dropped with it are killed.
-pub(crate) struct Crew<'w, D = Sqlite> {
+pub struct Crew<'w, D = Sqlite> {
     world: &'w World<D>,
     members: BTreeMap<String, Process>,
     /// Nodes that were killed so far.
-    pub(crate) kills: u32,
+    pub kills: u32,
 }
 
 /// What the owner of a bus file says of itself beside it.
@@ -29,12 +29,13 @@ struct Card {
 }
 
 impl<'w, D: Ground> Crew<'w, D> {
-    pub(crate) fn of(world: &'w World<D>) -> Self {
+    /// Nobody yet.
+    pub fn of(world: &'w World<D>) -> Self {
         Self { world, members: BTreeMap::new(), kills: 0 }
     }
 
     /// Starts a node.
-    pub(crate) async fn add(
+    pub async fn add(
         &mut self,
         name: &str,
         jobs: impl IntoIterator<Item = Job>,
@@ -43,7 +44,7 @@ impl<'w, D: Ground> Crew<'w, D> {
     }
 
     /// Starts a node that was told more than its jobs.
-    pub(crate) async fn add_node(&mut self, node: Node) -> Result<(), Failure> {
+    pub async fn add_node(&mut self, node: Node) -> Result<(), Failure> {
         let name = node.name.clone();
         let process = self.world.start(node).await?;
         self.members.insert(name, process);
@@ -51,24 +52,24 @@ impl<'w, D: Ground> Crew<'w, D> {
     }
 
     /// The names of those whose name begins with `prefix`.
-    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
+    pub fn names(&self, prefix: &str) -> Vec<String> {
         self.members.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
     }
 
     /// A node.
-    pub(crate) fn member(&mut self, name: &str) -> Result<&mut Process, Failure> {
+    pub fn member(&mut self, name: &str) -> Result<&mut Process, Failure> {
         self.members.get_mut(name).ok_or_else(|| format!("there is no {name}").into())
     }
 
     /// Kills a node without warning.
-    pub(crate) fn kill(&mut self, name: &str) -> Result<(), Failure> {
+    pub fn kill(&mut self, name: &str) -> Result<(), Failure> {
         self.member(name)?.kill()?;
         self.kills += 1;
         Ok(())
     }
 
     /// Starts a node again that has ended.
-    pub(crate) async fn restart(&mut self, name: &str) -> Result<(), Failure> {
+    pub async fn restart(&mut self, name: &str) -> Result<(), Failure> {
         let mut node = self.member(name)?.node().clone();
         node.seed = node.seed.wrapping_add(1);
         let process = self.world.start(node).await?;
@@ -77,7 +78,7 @@ impl<'w, D: Ground> Crew<'w, D> {
     }
 
     /// The name of the node that owns the bus file now, if it is one of these.
-    pub(crate) fn bus_owner(&self) -> Option<String> {
+    pub fn bus_owner(&self) -> Option<String> {
         let text = std::fs::read_to_string(self.world.path().join("bus.db.lock")).ok()?;
         let card: Card = serde_json::from_str(&text).ok()?;
         let mut members = self.members.iter();
@@ -85,7 +86,7 @@ impl<'w, D: Ground> Crew<'w, D> {
     }
 
     /// Starts those again that have ended, and says how they did.
-    pub(crate) async fn revive(&mut self) -> Result<Vec<(String, ExitStatus)>, Failure> {
+    pub async fn revive(&mut self) -> Result<Vec<(String, ExitStatus)>, Failure> {
         let mut ended = Vec::new();
         for (name, process) in &mut self.members {
             if let Some(status) = process.ended()? {
@@ -99,7 +100,7 @@ impl<'w, D: Ground> Crew<'w, D> {
     }
 
     /// Reviving whoever ends, waits until the world is at rest. Returns how those have ended.
-    pub(crate) async fn rest_reviving(&mut self) -> Result<Vec<(String, ExitStatus)>, Failure> {
+    pub async fn rest_reviving(&mut self) -> Result<Vec<(String, ExitStatus)>, Failure> {
         let mut all = Vec::new();
         let mut quiet = 0;
         loop {
@@ -117,7 +118,7 @@ impl<'w, D: Ground> Crew<'w, D> {
     }
 
     /// Asks a node to end and expects that it ends well.
-    pub(crate) async fn finish(&mut self, name: &str) -> Result<(), Failure> {
+    pub async fn finish(&mut self, name: &str) -> Result<(), Failure> {
         match self.members.remove(name) {
             Some(process) => process.finish(SOON).await,
             None => Err(format!("there is no {name}").into()),
@@ -125,7 +126,7 @@ impl<'w, D: Ground> Crew<'w, D> {
     }
 
     /// Asks all of these to end, one after the other, and expects that they end well.
-    pub(crate) async fn finish_all(&mut self, prefixes: &[&str]) -> Result<(), Failure> {
+    pub async fn finish_all(&mut self, prefixes: &[&str]) -> Result<(), Failure> {
         for prefix in prefixes {
             for name in self.names(prefix) {
                 self.finish(&name).await?;

@@ -1,65 +1,66 @@
 //! A world on real servers.
 
-use std::path::Path;
 use std::time::Duration;
 
+use crate::carrier::Carrier;
+use crate::chance::Chance;
+use crate::node::{Relaying, Writing};
+use crate::shop::{BOOKS, Order, Receipt, TILL};
+use crate::truth::Truth;
+use crate::{Failure, Job, World};
 use posthaste::core::database::{Monitor, Status};
 use posthaste::{Event, Subscription};
 use posthaste_postgres::Postgres;
-use posthaste_proof::carrier::Carrier;
-use posthaste_proof::chance::Chance;
-use posthaste_proof::node::{Relaying, Writing};
-use posthaste_proof::shop::{BOOKS, Order, Receipt, TILL};
-use posthaste_proof::truth::Truth;
-use posthaste_proof::{Failure, Job, World};
 use posthaste_servers::{RabbitMq, TestDatabase, TestVhost, postgres_or_skip, rabbitmq_or_skip};
 use tokio::time::Instant;
 
 use crate::crew::Crew;
-use crate::rig::{NODE, PATIENCE, SOON, consumers, number};
+use crate::rig::{PATIENCE, SOON, consumers, number};
 
 /// How often a queue is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The queue of orders.
-pub(super) const ORDERS: &str = "orders.till";
+pub const ORDERS: &str = "orders.till";
 /// The queue of receipts.
-pub(super) const RECEIPTS: &str = "receipts.books";
+pub const RECEIPTS: &str = "receipts.books";
 
 /// Effects of receipts so far.
-pub(super) const FILED: &str = "select count(*) from shop_effect where consumer = 'books'";
+pub const FILED: &str = "select count(*) from shop_effect where consumer = 'books'";
 
 /// Messages in memory of one relay: so many, at most, are on their way when it is killed.
-pub(super) const WINDOW: usize = 64;
+pub const WINDOW: usize = 64;
 
 /// A campaign on servers. The servers' parts go when this does, after everything that uses them.
-pub(super) struct Site {
-    pub(super) world: World<Postgres>,
-    pub(super) database: TestDatabase,
-    pub(super) vhost: TestVhost,
+pub struct Site {
+    /// Nodes, evidence and looks from outside.
+    pub world: World<Postgres>,
+    /// The database that is its own.
+    pub database: TestDatabase,
+    /// The virtual host that is its own.
+    pub vhost: TestVhost,
 }
 
 impl Site {
     /// On the servers that all proofs share. Nothing, after saying so, if one is not installed.
-    pub(super) async fn shared(chance: &Chance) -> Result<Option<Self>, Failure> {
+    pub async fn shared(chance: &Chance) -> Result<Option<Self>, Failure> {
         let Some((postgres, rabbitmq)) = servers().await else { return Ok(None) };
         Self::on(postgres, rabbitmq, chance).await.map(Some)
     }
 
     /// On these servers.
-    pub(super) async fn on(
+    pub async fn on(
         postgres: &posthaste_servers::Postgres,
         rabbitmq: &RabbitMq,
         chance: &Chance,
     ) -> Result<Self, Failure> {
         let (database, vhost) = (postgres.database().await, rabbitmq.vhost().await);
-        let program = Path::new(NODE);
-        let world = World::on(program, chance.seed(), database.url(), vhost.url()).await?;
+        let world = World::on(chance.seed(), database.url(), vhost.url()).await?;
         Ok(Self { world, database, vhost })
     }
 
     /// Makes exchanges, queues and bindings, so that nothing is sent before somebody is there.
-    pub(super) async fn declare(&self) -> Result<(), Failure> {
+    pub async fn declare(&self) -> Result<(), Failure> {
         let carrier = Carrier::at(&self.world.broker_url, self.world.bus, self.world.rabbit)?;
         for (topic, consumer) in [(Order::TOPIC, TILL), (Receipt::TOPIC, BOOKS)] {
             drop(carrier.broker().subscriber(&Subscription::new(topic, consumer)).await?);
@@ -69,7 +70,7 @@ impl Site {
     }
 
     /// Both consumers, this many relays that share four lanes, and two writers that go on.
-    pub(super) async fn crew(&self, relays: u32) -> Result<Crew<'_, Postgres>, Failure> {
+    pub async fn crew(&self, relays: u32) -> Result<Crew<'_, Postgres>, Failure> {
         self.declare().await?;
         let mut crew = Crew::of(&self.world);
         crew.add("consumer", consumers()).await?;
@@ -81,7 +82,7 @@ impl Site {
     }
 
     /// Two writers that go on until they are asked to end.
-    pub(super) async fn add_writers(&self, crew: &mut Crew<'_, Postgres>) -> Result<(), Failure> {
+    pub async fn add_writers(&self, crew: &mut Crew<'_, Postgres>) -> Result<(), Failure> {
         for number in 1..=2 {
             crew.add(&format!("writer {number}"), [writer()]).await?;
         }
@@ -89,29 +90,35 @@ impl Site {
     }
 
     /// Waits until so many more orders were booked.
-    pub(super) async fn goes_on(&self, orders: i64) -> Result<(), Failure> {
+    pub async fn goes_on(&self, orders: i64) -> Result<(), Failure> {
         let goal = self.booked().await? + orders;
         self.world.until(crate::rig::BOOKED, goal, SOON).await
     }
 
     /// Orders that were booked so far.
-    pub(super) async fn booked(&self) -> Result<i64, Failure> {
+    pub async fn booked(&self) -> Result<i64, Failure> {
         number(&self.world, crate::rig::BOOKED).await
     }
 
     /// Figures of the relay, from the database.
-    pub(super) async fn status(&self) -> Result<Status, Failure> {
+    pub async fn status(&self) -> Result<Status, Failure> {
         Ok(self.world.database.status("default").await?)
     }
 
-    /// Everything was written: waits until all of it is where it belongs, ends everybody, and
-    /// reads what has happened. The promise was kept, and no queue holds anything.
-    pub(super) async fn judged(&self, mut crew: Crew<'_, Postgres>) -> Result<Truth, Failure> {
+    /// Waits until enough was written, and then until all of it is where it belongs, ends everybody,
+    /// and reads what has happened. The promise was kept, and no queue holds anything.
+    pub async fn judged(
+        &self,
+        mut crew: Crew<'_, Postgres>,
+        enough: usize,
+    ) -> Result<Truth, Failure> {
+        self.world.until_acknowledged(enough, SOON).await?;
         self.end_writers(&mut crew).await?;
         let all = self.world.rest(PATIENCE).await?;
         crew.finish_all(&["relay", "consumer"]).await?;
         let truth = self.world.truth().await?;
         truth.kept()?;
+        truth.is_worth(enough, 0)?;
         if !all {
             return Err("everything was delivered, but no relay says so".into());
         }
@@ -120,7 +127,8 @@ impl Site {
         Ok(truth)
     }
 
-    pub(super) async fn end_writers(&self, crew: &mut Crew<'_, Postgres>) -> Result<(), Failure> {
+    /// Ends the writers in order.
+    pub async fn end_writers(&self, crew: &mut Crew<'_, Postgres>) -> Result<(), Failure> {
         for name in crew.names("writer") {
             crew.finish(&name).await?;
         }
@@ -128,12 +136,7 @@ impl Site {
     }
 
     /// Takes a rule out of a function of the database, which must have it.
-    pub(super) async fn weaken(
-        &self,
-        function: &str,
-        rule: &str,
-        instead: &str,
-    ) -> Result<(), Failure> {
+    pub async fn weaken(&self, function: &str, rule: &str, instead: &str) -> Result<(), Failure> {
         let statement = format!(
             "do $do$ declare \
              before constant text := pg_get_functiondef('posthaste.{function}'::regproc); \
@@ -148,12 +151,12 @@ impl Site {
     }
 
     /// Messages in a queue, delivered or not; the server's answer may be some seconds old.
-    pub(super) async fn depth(&self, queue: &str) -> Option<u64> {
+    pub async fn depth(&self, queue: &str) -> Option<u64> {
         self.vhost.describe("queues", queue).await.and_then(|queue| queue["messages"].as_u64())
     }
 
     /// Waits until a queue is empty.
-    pub(super) async fn until_empty(&self, queue: &str) -> Result<(), Failure> {
+    pub async fn until_empty(&self, queue: &str) -> Result<(), Failure> {
         let deadline = Instant::now() + SOON;
         loop {
             let depth = self.depth(queue).await;
@@ -169,17 +172,17 @@ impl Site {
 }
 
 /// The shared servers. Nothing, after saying so, if one is not installed.
-pub(super) async fn servers() -> Option<(&'static posthaste_servers::Postgres, &'static RabbitMq)> {
+pub async fn servers() -> Option<(&'static posthaste_servers::Postgres, &'static RabbitMq)> {
     Some((postgres_or_skip().await?, rabbitmq_or_skip().await?))
 }
 
 /// A relay that shares four lanes.
-pub(super) fn relay() -> Job {
+pub fn relay() -> Job {
     Job::Relay(Relaying { lanes: Some(4), window: WINDOW, ..Relaying::default() })
 }
 
 /// A writer that goes on until it is asked to end.
-pub(super) fn writer() -> Job {
+pub fn writer() -> Job {
     Job::Write(Writing {
         transactions: u64::MAX,
         pause_ms: 6,
@@ -190,7 +193,7 @@ pub(super) fn writer() -> Job {
 }
 
 /// Lets some time pass, because time is what the faults are spread over.
-pub(super) async fn moment(chance: &mut Chance, longest_ms: u64) {
+pub async fn moment(chance: &mut Chance, longest_ms: u64) {
     let time = chance.between(Duration::from_millis(20), Duration::from_millis(longest_ms));
     tokio::time::sleep(time).await;
 }
