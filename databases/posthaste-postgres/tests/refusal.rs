@@ -66,6 +66,24 @@ async fn a_checkpoint_that_is_gone_is_not_begun_by_a_settlement() {
     fixture.database.settle(&lease, &nothing(&lane, 1)).await.expect("settle");
 }
 
+/// A standby that took over without the last grants gives out their tokens again.
+#[tokio::test]
+async fn a_token_that_was_given_out_again_is_not_the_earlier_holders() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lane = Lane::whole("default");
+    let lease = leading(&fixture.database, &lane).await;
+    fixture.sql("update posthaste.lease set owner = 'another'").await;
+    let settled = fixture.database.settle(&lease, &nothing(&lane, 1)).await;
+    assert!(matches!(settled, Err(StoreError::Fenced)), "{settled:?}");
+    let renewed = fixture.database.renew(&lease, Duration::from_secs(60)).await;
+    assert!(matches!(renewed, Err(StoreError::Fenced)), "{renewed:?}");
+    let divided = fixture.database.divide("default", std::slice::from_ref(&lease)).await;
+    assert!(matches!(divided, Err(StoreError::Fenced)), "{divided:?}");
+    fixture.database.release(&lease).await.expect("changes nothing");
+    let held = "select count(*) from posthaste.lease where expires_at > clock_timestamp()";
+    assert_eq!(fixture.sql(held).await, "1", "it was given back by somebody else");
+}
+
 #[tokio::test]
 async fn nobody_leads_in_a_copy_before_it_is_adopted() {
     let Some(fixture) = Fixture::new().await else { return };

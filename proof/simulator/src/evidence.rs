@@ -1,4 +1,5 @@
-//! A world at rest as evidence for `posthaste-history`, which judges it as it judges real processes.
+//! A world at rest as evidence for `posthaste-history`, which judges it as it judges real
+//! processes.
 //! It knows nothing of how the simulator came to its own judgement.
 
 use std::collections::BTreeMap;

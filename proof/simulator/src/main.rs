@@ -130,8 +130,8 @@ fn tell(wish: &Wish, sum: &Sum, seconds: f64, kept: bool) -> io::Result<()> {
     if !wish.json {
         let rate = sum.seeds as f64 / seconds.max(0.001);
         return say(&format!(
-            "{} seeds, {} messages, {} steps in {seconds:.1} s ({rate:.0} seeds a second), {places} \
-             of {} places: {verdict}",
+            "{} seeds, {} messages, {} steps in {seconds:.1} s ({rate:.0} seeds a second), \
+             {places} of {} places: {verdict}",
             sum.seeds,
             sum.messages,
             sum.events,

@@ -1,5 +1,5 @@
-//! A run of a consumer: one transaction with inbox entries, handlers and their effects, step by step
-//! as the shipped one takes them, so that a crash can come between any two.
+//! A run of a consumer: one transaction with inbox entries, handlers and their effects, step by
+//! step as the shipped one takes them, so that a crash can come between any two.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Makes a failing world smaller: fewer messages, fewer faults, fewer processes, as long as the same
-//! promise is broken.
+//! Makes a failing world smaller: fewer messages, fewer faults, fewer processes, as long as the
+//! same promise is broken.
 
 use crate::database::Writers;
 use crate::sabotage::Sabotage;

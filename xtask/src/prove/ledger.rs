@@ -1,5 +1,5 @@
-//! The ledger: a row for each campaign that was run, so that convincing totals are sums that anybody
-//! can run again.
+//! The ledger: a row for each campaign that was run, so that convincing totals are sums that
+//! anybody can run again.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

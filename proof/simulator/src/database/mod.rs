@@ -1,5 +1,5 @@
-//! The model of the outbox's database: numbers are drawn when a row is stated, rows are visible once
-//! their transaction commits, a reading sees one snapshot, and what a reader is given follows the
+//! The model of the outbox's database: numbers are drawn when a row is stated, rows are visible
+//! once their transaction commits, a reading sees one snapshot, and what a reader is given follows the
 //! rule of `posthaste_core::frontier` as it ships.
 //!
 //! It stands for PostgreSQL ([`Writers::Many`]) and SQLite ([`Writers::One`]); scripts that run
